@@ -1,0 +1,28 @@
+"""Shared by all tests: importable parity adapters and small toy data, made once per run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / 'tests' / 'parity'))
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope='session')
+def config_dir() -> Path:
+    return ROOT / 'configs'
+
+
+@pytest.fixture(scope='session')
+def toy_coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy COCO data set of 32 training and 8 validation images of 64 px."""
+    from mvbench_plugins.datasets.toy import write_coco
+
+    out = tmp_path_factory.mktemp('toy') / 'coco'
+    write_coco(out, seed=0, num_train=32, num_val=8, size=64)
+    return out
