@@ -1,0 +1,187 @@
+"""What the last releases of the mm libraries need on today's PyTorch and numpy.
+
+One small function for each break; its docstring tells the error it cures and the release that will make it
+unnecessary. Every function may be called again, and leaves alone what works: a name that numpy still has stays
+numpy's own, and a machine with an accelerator keeps mmengine's distributed set-up. :func:`apply` runs them all; each
+plugin calls it on import, and the tools call it before they read a config.
+
+The releases meant here are mmengine 0.10.7, mmcv 2.1.0, mmdet 3.3.0, mmaction2 1.2.0 and mmdet3d 1.4.0, on
+PyTorch >= 2.6 (the first that loads checkpoints with ``weights_only=True``).
+"""
+
+import pickle
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import mmengine.dist.utils as dist_utils
+import numpy as np
+import torch
+from mmengine.device import get_device
+from mmengine.logging import HistoryBuffer
+from mmengine.model import MMDistributedDataParallel
+
+_HISTORY_STATISTICS = ('current', 'max', 'mean', 'min')
+
+
+def apply() -> None:
+    """Applies every repair of this module."""
+    quiet_pkg_resources()
+    allow_mmengine_checkpoints()
+    allow_cpu_process_groups()
+    allow_cpu_model_wrapper()
+    restore_numpy_nan()
+    restore_numpy_inf()
+    restore_numpy_float()
+    restore_numpy_trapz()
+    restore_numpy_in1d()
+
+
+def quiet_pkg_resources() -> None:
+    """Silences the one warning that every command prints and nobody can act on.
+
+    Cures: ``UserWarning: pkg_resources is deprecated as an API`` from mmengine's ``get_installed_path``, which every
+    ``_base_ = 'mmdet::...'`` calls. The suite pins setuptools < 82, the last that has pkg_resources.
+    Upstream: open-mmlab/mmcv#3325. Unnecessary once mmengine (0.10.7 and before) stops importing pkg_resources.
+    """
+    warnings.filterwarnings('ignore', message='pkg_resources is deprecated as an API', category=UserWarning)
+
+
+def allow_mmengine_checkpoints() -> None:
+    """Lets ``torch.load(weights_only=True)`` read the checkpoints that mmengine's Runner writes, and no more.
+
+    Cures: ``_pickle.UnpicklingError: Weights only load failed ... Unsupported global: GLOBAL
+    mmengine.logging.history_buffer.HistoryBuffer was not an allowed global by default`` on resume, test, ``load_from``
+    and in every inferencer: beside tensors such a file holds log histories, numpy arrays and numpy scalars.
+    The files also name ``builtins.getattr``, to store four methods of HistoryBuffer. The real getattr would let a
+    hostile file reach any object, so a stand-in that knows just these four methods takes its place while loading.
+    Upstream: open-mmlab/mmengine#1655 and pull request #1650. Unnecessary once a release of mmengine after 0.10.7
+    contains that.
+    """
+    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
+    scalars = [type(np.dtype(code)) for code in '?bBhHiIlLqQefdgFD']
+    torch.serialization.add_safe_globals(
+        [
+            HistoryBuffer,
+            (_history_getattr, 'builtins.getattr'),
+            np.ndarray,
+            np.dtype,
+            *scalars,
+            # numpy 1 and numpy 2 write different module paths for the same two functions
+            (multiarray._reconstruct, 'numpy.core.multiarray._reconstruct'),
+            (multiarray._reconstruct, 'numpy._core.multiarray._reconstruct'),
+            (multiarray.scalar, 'numpy.core.multiarray.scalar'),
+            (multiarray.scalar, 'numpy._core.multiarray.scalar'),
+        ]
+    )
+
+
+def allow_cpu_process_groups() -> None:
+    """Lets mmengine's launchers start processes on a machine without an accelerator, over gloo.
+
+    Cures: ``AttributeError: module 'torch._C' has no attribute '_cuda_setDevice'`` and, behind it, ``RuntimeError:
+    Distributed package doesn't have NCCL built in``: mmengine selects a GPU and the NCCL backend without looking.
+    Upstream: no issue found. Unnecessary once mmengine (0.10.7 and before) checks for CUDA in ``init_dist``.
+    """
+    if get_device() != 'cpu':
+        return
+    for name in ('_init_dist_pytorch', '_init_dist_slurm', '_init_dist_mpi'):
+        launch = getattr(dist_utils, name)
+        if launch.__module__ != __name__:
+            setattr(dist_utils, name, _over_gloo(launch))
+
+
+def allow_cpu_model_wrapper() -> None:
+    """Lets mmengine's model wrapper hold a model that lives on the CPU.
+
+    Cures: ``ValueError: DistributedDataParallel device_ids and output_device arguments only work with single-device/
+    multiple-device GPU modules or CPU modules, but got device_ids [0]``: the Runner always passes the local rank.
+    Upstream: no issue found. Unnecessary once mmengine (0.10.7 and before) checks for CUDA in ``Runner.wrap_model``.
+    """
+    init = MMDistributedDataParallel.__init__
+    if get_device() != 'cpu' or init.__module__ == __name__:
+        return
+
+    def init_on_cpu(self: MMDistributedDataParallel, *args: Any, **kwargs: Any) -> None:
+        kwargs.pop('device_ids', None)
+        init(self, *args, **kwargs)
+
+    MMDistributedDataParallel.__init__ = init_on_cpu
+
+
+def restore_numpy_nan() -> None:
+    """``np.NAN``, gone with numpy 2.0.
+
+    Cures: ``AttributeError: module 'numpy' has no attribute 'NAN'`` at the end of mmaction's AVA metric, when
+    a class of the label map has no ground truth. Unnecessary with a release of mmaction2 after 1.2.0 (none announced).
+    """
+    _restore_numpy('NAN', np.nan)
+
+
+def restore_numpy_inf() -> None:
+    """``np.Inf``, gone with numpy 2.0.
+
+    Cures: ``AttributeError: `np.Inf` was removed in the NumPy 2.0 release`` in mmaction's ``frame_extract`` and pose
+    transforms. Unnecessary with a release of mmaction2 after 1.2.0 (none announced).
+    """
+    _restore_numpy('Inf', np.inf)
+
+
+def restore_numpy_float() -> None:
+    """``np.float``, gone with numpy 1.24.
+
+    Cures: ``AttributeError: module 'numpy' has no attribute 'float'`` in mmdet's YouTube-VIS evaluator.
+    Unnecessary with a release of mmdet after 3.3.0 (none announced).
+    """
+    _restore_numpy('float', float)
+
+
+def restore_numpy_trapz() -> None:
+    """``np.trapz``, gone with numpy 2.4; numpy 2.0 renamed it to ``trapezoid``.
+
+    Cures: ``AttributeError: module 'numpy' has no attribute 'trapz'`` in mmaction's average recall.
+    Unnecessary with a release of mmaction2 after 1.2.0 (none announced).
+    """
+    if hasattr(np, 'trapezoid'):
+        _restore_numpy('trapz', np.trapezoid)
+
+
+def restore_numpy_in1d() -> None:
+    """``np.in1d``, gone with numpy 2.4; ``isin`` of the flattened array is the same.
+
+    Cures: ``AttributeError: module 'numpy' has no attribute 'in1d'`` in mmaction's multi-modal metric and mmdet3d's
+    instance evaluator. Unnecessary with releases of mmaction2 after 1.2.0 and mmdet3d after 1.4.0 (none announced).
+    """
+    _restore_numpy('in1d', _in1d)
+
+
+def _history_getattr(owner: Any, name: str) -> Callable:
+    """Stands for ``builtins.getattr`` while a checkpoint is read."""
+    if owner is HistoryBuffer and name in _HISTORY_STATISTICS:
+        return getattr(HistoryBuffer, name)
+    raise pickle.UnpicklingError(
+        f'Unsupported global: builtins.getattr with the arguments {owner!r} and {name!r}. Allowed are only '
+        f'{_HISTORY_STATISTICS} of HistoryBuffer; files written by mmengine ask for nothing else, do not trust this one'
+    )
+
+
+def _over_gloo(launch: Callable) -> Callable:
+    """Wraps one of mmengine's launcher functions; ``torch.cuda.set_device`` rests while it runs."""
+
+    def launch_over_gloo(backend: str, **kwargs: Any) -> None:
+        set_device, torch.cuda.set_device = torch.cuda.set_device, lambda device: None
+        try:
+            launch('gloo', **kwargs)
+        finally:
+            torch.cuda.set_device = set_device
+
+    return launch_over_gloo
+
+
+def _restore_numpy(name: str, value: Any) -> None:
+    if not hasattr(np, name):
+        setattr(np, name, value)
+
+
+def _in1d(ar1: Any, ar2: Any, assume_unique: bool = False, invert: bool = False) -> np.ndarray:
+    return np.isin(np.ravel(ar1), ar2, assume_unique=assume_unique, invert=invert)
