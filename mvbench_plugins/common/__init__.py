@@ -1,0 +1,1 @@
+"""Ideas that two or more plugins share."""
