@@ -1,0 +1,83 @@
+"""The output folder of a toy data set: made once, never mixed with other files, restarted when it was interrupted."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+MARKER = 'toy.json'
+_DRAFT = f'{MARKER}.part'  # a marker that is being written
+
+
+class ToyFolder:
+    """A folder that one toy data set has to itself.
+
+    A file ``toy.json`` records which arguments the set was made with and whether it is complete. It is first in the
+    folder and says so last, so that an interrupted set is known as ours and not taken for whole.
+
+    Args:
+        out: The folder; it need not exist.
+        arguments: What determines the content, as plain JSON values.
+        parts: Names of the sub-folders that hold the set.
+
+    Raises:
+        NotADirectoryError: If ``out`` is a file.
+        FileExistsError: If the folder holds anything else than a set of these arguments or an unfinished set.
+    """
+
+    def __init__(self, out: str | os.PathLike, arguments: dict, parts: tuple[str, ...]) -> None:
+        self.root = Path(out)
+        self.arguments = arguments
+        self.parts = parts
+        self._refuse_foreign()
+
+    def is_complete(self) -> bool:
+        """Whether the whole set is there, down to the number of its files."""
+        marker = self._read_marker()
+        return bool(marker) and marker['complete'] and marker['files'] == self._count_files()
+
+    def begin(self) -> None:
+        """Removes what an interrupted run left and makes the empty sub-folders."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._write_marker(complete=False)
+        for part in self.parts:
+            if (self.root / part).exists():
+                shutil.rmtree(self.root / part)
+            (self.root / part).mkdir()
+
+    def finish(self) -> None:
+        """Records that the set is complete."""
+        self._write_marker(complete=True)
+
+    def _refuse_foreign(self) -> None:
+        if self.root.exists() and not self.root.is_dir():
+            raise NotADirectoryError(f'{self.root} is a file, expected a folder or a new name; choose another one')
+        if not self.root.is_dir() or not set(os.listdir(self.root)) - {_DRAFT}:
+            return
+        marker = self._read_marker()
+        if marker is None:
+            raise FileExistsError(
+                f'{self.root} is not empty and holds no toy data set (no valid {MARKER}); choose another folder'
+            )
+        if marker['complete'] and marker['arguments'] != self.arguments:
+            raise FileExistsError(
+                f'{self.root / MARKER}: the folder holds a toy data set made with {marker["arguments"]}, '
+                f'asked for is {self.arguments}; choose another folder or delete this one'
+            )
+
+    def _read_marker(self) -> dict | None:
+        try:
+            marker = json.loads((self.root / MARKER).read_text(encoding='utf-8'))
+        except (FileNotFoundError, ValueError):
+            return None
+        return marker if isinstance(marker, dict) and {'arguments', 'complete', 'files'} <= marker.keys() else None
+
+    def _write_marker(self, complete: bool) -> None:
+        marker = {'arguments': self.arguments, 'complete': complete, 'files': self._count_files() if complete else 0}
+        # Written aside and renamed: a marker is never half there, or the folder would look foreign.
+        draft = self.root / _DRAFT
+        draft.write_text(json.dumps(marker, indent=2) + '\n', encoding='utf-8')
+        os.replace(draft, self.root / MARKER)
+
+    def _count_files(self) -> int:
+        return sum(len(os.listdir(self.root / part)) for part in self.parts if (self.root / part).is_dir())
