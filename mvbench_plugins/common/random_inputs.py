@@ -1,0 +1,90 @@
+"""Random batches in the form that the dataloader of each kind of model hands out, for benchmarks."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+InputMaker = Callable[[nn.Module, int, tuple[int, int], bool], dict]
+
+_INPUT_MAKERS: dict[str, InputMaker] = {}
+
+
+def register_inputs(preprocessor: str) -> Callable[[InputMaker], InputMaker]:
+    """Decorates the function that makes random inputs for models with one type of data preprocessor.
+
+    Args:
+        preprocessor: Class name of the data preprocessor, for example ``'DetDataPreprocessor'``. Subclasses are not
+            included: a 3D preprocessor may well derive from a 2D one.
+    """
+
+    def register(maker: InputMaker) -> InputMaker:
+        _INPUT_MAKERS[preprocessor] = maker
+        return maker
+
+    return register
+
+
+def make_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: bool) -> dict:
+    """Makes a random batch as a dataloader would hand it to ``model``.
+
+    Args:
+        model: Model with a ``data_preprocessor``.
+        batch: Number of samples.
+        shape: (height, width) of the resized, unpadded images in pixels.
+        train: Whether to add annotations.
+
+    Returns:
+        The argument of ``model.train_step`` / ``model.test_step``, on the CPU.
+
+    Raises:
+        ValueError: Nobody registered inputs for this type of data preprocessor.
+    """
+    name = type(model.data_preprocessor).__name__
+    if name not in _INPUT_MAKERS:
+        raise ValueError(
+            f'no random inputs are known for the data preprocessor {name} of {type(model).__name__}; known '
+            f'are {", ".join(sorted(_INPUT_MAKERS))}. Decorate a function that makes them with '
+            f"mvbench_plugins.common.random_inputs.register_inputs('{name}')"
+        )
+    return _INPUT_MAKERS[name](model, batch, shape, train)
+
+
+@register_inputs('DetDataPreprocessor')
+def detection_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: bool) -> dict:
+    """Makes noise images and, for training, eight boxes on each (with masks if the model has a mask head)."""
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.bbox import HorizontalBoxes
+    from mmdet.structures.mask import BitmapMasks
+    from mmengine.structures import InstanceData
+
+    rng = np.random.default_rng(0)
+    height, width = shape
+    num_classes = min((n for m in model.modules() if (n := getattr(m, 'num_classes', 0)) > 0), default=1)
+    with_mask = any(name.rpartition('.')[2] == 'mask_head' for name, _ in model.named_modules())
+    inputs, samples = [], []
+    for index in range(batch):
+        inputs.append(torch.from_numpy(rng.integers(0, 256, (3, height, width), dtype=np.uint8)))
+        sample = DetDataSample(
+            metainfo=dict(
+                img_id=index, img_path='', img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0), flip=False
+            )
+        )
+        if train:
+            size = rng.uniform(0.125, 0.5, (8, 2))
+            corner = rng.uniform(0, 1 - size)
+            boxes = (np.concatenate([corner, corner + size], 1) * (width, height, width, height)).astype(np.float32)
+            objects = InstanceData(
+                bboxes=HorizontalBoxes(torch.from_numpy(boxes)),
+                labels=torch.from_numpy(rng.integers(0, num_classes, len(boxes))),
+            )
+            if with_mask:
+                masks = np.zeros((len(boxes), height, width), dtype=np.uint8)
+                for mask, (left, top, right, bottom) in zip(masks, boxes.astype(int)):
+                    mask[top:bottom, left:right] = 1
+                objects.masks = BitmapMasks(masks, height, width)
+            sample.gt_instances = objects
+            sample.ignored_instances = objects[:0]
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
