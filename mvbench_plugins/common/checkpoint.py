@@ -1,0 +1,146 @@
+"""Checkpoints: conversion rules, direct loading of official files, and errors that say what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+
+class Rule(NamedTuple):
+    """How one family of official keys is renamed.
+
+    Attributes:
+        pattern: regular expression that must match the whole key.
+        replacement: new key as in :func:`re.sub`, or None to leave the entry out.
+    """
+
+    pattern: str
+    replacement: str | None
+
+
+class Conversion(NamedTuple):
+    """A converted state dict, and the official entries left out because the model has no use for them."""
+
+    state_dict: dict[str, Tensor]
+    dropped: dict[str, Tensor]
+
+
+def apply_rules(state_dict: Mapping[str, Tensor], rules: Sequence[Rule]) -> Conversion:
+    """Rename every key by the first rule that matches it; keys without a rule pass unchanged.
+
+    Raises:
+        ValueError: two keys would get the same name.
+    """
+    converted: dict[str, Tensor] = {}
+    dropped: dict[str, Tensor] = {}
+    for key, value in state_dict.items():
+        rule = next((rule for rule in rules if re.fullmatch(rule.pattern, key)), None)
+        if rule is not None and rule.replacement is None:
+            dropped[key] = value
+            continue
+        name = key if rule is None else re.sub(rule.pattern, rule.replacement, key)
+        if name in converted:
+            raise ValueError(f'checkpoint conversion: two entries would be named {name!r}, one of them {key!r}')
+        converted[name] = value
+    return Conversion(converted, dropped)
+
+
+def find_state_dict(checkpoint: Mapping) -> Mapping[str, Tensor]:
+    """The weights inside a loaded checkpoint: under a customary key, or the mapping itself.
+
+    Raises:
+        ValueError: neither holds a mapping of names to tensors.
+    """
+    for candidate in (*(checkpoint.get(key) for key in ('state_dict', 'model_state', 'model')), checkpoint):
+        if isinstance(candidate, Mapping) and any(isinstance(value, Tensor) for value in candidate.values()):
+            return candidate
+    raise ValueError(
+        f'no weights found: expected a mapping of names to tensors, at the top or under "state_dict", "model_state" or '
+        f'"model"; found the keys {sorted(map(str, checkpoint))[:10]}'
+    )
+
+
+def strict_mismatches(model: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
+    """One line for each entry that keeps a state dict from loading strictly into a model; empty when it would."""
+    expected = model.state_dict()
+    return [
+        *(f'missing     {key} {list(value.shape)}' for key, value in expected.items() if key not in state_dict),
+        *(f'unknown     {key} {list(value.shape)}' for key, value in state_dict.items() if key not in expected),
+        *(
+            f'shape       {key} {list(state_dict[key].shape)}, the model has {list(value.shape)}'
+            for key, value in expected.items()
+            if key in state_dict and state_dict[key].shape != value.shape
+        ),
+    ]
+
+
+def accept_official_checkpoints(model: nn.Module, convert: Callable[[dict[str, Tensor]], Conversion]) -> None:
+    """Let a model load official files directly, and refuse files of another model.
+
+    mmengine loads without ``strict`` and only logs what does not match, so that a wrong file silently leaves a model
+    with random weights. With this, loading fails unless at least half of the model's own entries outside of its
+    backbone are found with their shapes. (Another class count or a renamed branch still loads, with mmengine's
+    warning.)
+
+    Args:
+        model: the top-level model.
+        convert: the plugin's conversion; must pass the plugin's own names unchanged.
+    """
+
+    def hook(state_dict: dict[str, Tensor], prefix: str, local_metadata: dict, *_) -> None:
+        own = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(prefix)}
+        converted = convert({key[len(prefix) :]: value for key, value in own.items()}).state_dict
+        state_dict.update({prefix + key: value for key, value in converted.items()})
+        expected = {key: value for key, value in model.state_dict().items() if not key.startswith('backbone.')}
+        matched = [k for k, v in expected.items() if k in converted and converted[k].shape == v.shape]
+        if len(matched) * 2 < len(expected):
+            raise ValueError(
+                f'{local_metadata.get("source", "The checkpoint")} holds weights of another model: '
+                f'{len(matched)} of the {len(expected)} entries of {type(model).__name__} outside of its backbone were '
+                f'found. It has entries such as {sorted(own)[:3]}, expected are such as {sorted(expected)[:3]}. '
+                'Use the config that belongs to the checkpoint. To take only the backbone from it, set '
+                "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=FILE, prefix='backbone.')."
+            )
+
+    model._register_load_state_dict_pre_hook(hook)
+
+
+@CheckpointLoader.register_scheme(prefixes='', force=True)
+def load_local_checkpoint(filename: str, map_location: str | None = None) -> dict:
+    """Mmengine's loader of local files, with errors that name the file and the remedy.
+
+    The file's path is noted in the state dict's metadata for later messages.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no readable checkpoint, or asks for objects that are not on the allow-list.
+    """
+    path = Path(filename).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {path} does not exist: check the path (current folder: {Path.cwd()})')
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        foreign = re.search(r'Unsupported (global|class).*', str(error))
+        if foreign:
+            raise ValueError(
+                f'checkpoint {path} contains Python objects besides tensors and was refused, since loading it could '
+                f'run foreign code. If it is an officially released file, convert it: python '
+                f'tools/convert_checkpoint.py PLUGIN {path} OUT.pth. ({foreign.group()})'
+            ) from error
+        raise ValueError(
+            f'checkpoint {path} ({path.stat().st_size} bytes) cannot be read: it is truncated or no PyTorch '
+            f'checkpoint. Download or copy it again. ({str(error).strip().splitlines()[0]})'
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'checkpoint {path} holds a {type(checkpoint).__name__}, expected a dict of weights')
+    metadata = getattr(checkpoint.get('state_dict'), '_metadata', None)
+    if metadata is not None:
+        metadata.setdefault('', {})['source'] = f'checkpoint {path}'
+    return checkpoint

@@ -1,0 +1,106 @@
+"""Reading foreign checkpoints without running foreign code.
+
+Released files of this family often pickle objects of their own code base (config nodes, memory pools) beside the
+tensors. The unpickler here builds tensors and plain containers only; everything else becomes an inert placeholder.
+"""
+
+from __future__ import annotations
+
+import builtins
+import codecs
+import pickle
+import zipfile
+from collections import Counter, OrderedDict
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+_BUILTINS = 'bool bytearray bytes complex dict float frozenset int list set slice str tuple'.split()
+_REBUILD = '_rebuild_tensor _rebuild_tensor_v2 _rebuild_parameter'.split()
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ('collections', 'OrderedDict'): OrderedDict,
+    ('torch', 'Size'): torch.Size,
+    ('torch', 'device'): torch.device,
+    ('numpy', 'ndarray'): np.ndarray,
+    ('numpy', 'dtype'): np.dtype,
+    ('_codecs', 'encode'): codecs.encode,
+}
+_ALLOWED |= {(module, name): getattr(builtins, name) for module in ('builtins', '__builtin__') for name in _BUILTINS}
+_ALLOWED |= {('torch._utils', name): getattr(torch._utils, name) for name in _REBUILD}
+_ALLOWED |= {('torch', name): value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
+_ALLOWED |= {
+    (f'numpy.{core}.multiarray', name): getattr(np._core.multiarray, name)
+    for core in ('core', '_core')
+    for name in ('_reconstruct', 'scalar')
+}
+
+
+class Placeholder:
+    """Stands for an object of a class that is not built; accepts whatever a pickle does to it and does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Placeholder:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Placeholder:
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def _ignore(self, value: Any) -> None:
+        pass
+
+    append = extend = add = _ignore
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def load_inert(path: str | Path) -> tuple[Any, Counter[str]]:
+    """Load a PyTorch checkpoint to the CPU, building tensors and plain containers only.
+
+    Args:
+        path: file written by ``torch.save``, of any age.
+
+    Returns:
+        The content, and how often each foreign class or function was asked for and replaced.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a readable checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {path} does not exist')
+    if zipfile.is_zipfile(path) and any(name.endswith('/constants.pkl') for name in zipfile.ZipFile(path).namelist()):
+        raise ValueError(f'checkpoint {path} is a TorchScript program, not a file of weights')
+    replaced: Counter[str] = Counter()
+
+    class InertUnpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if (module, name) in _ALLOWED:
+                return _ALLOWED[module, name]
+            replaced[f'{module}.{name}'] += 1
+            return type(name.rpartition('.')[2], (Placeholder,), {'__module__': module})
+
+    inert_pickle = ModuleType('inert_pickle')
+    inert_pickle.Unpickler = InertUnpickler
+    inert_pickle.load = lambda file, **kwargs: InertUnpickler(file, **kwargs).load()
+    try:
+        content = torch.load(path, map_location='cpu', pickle_module=inert_pickle, weights_only=False)
+    except Exception as error:
+        reason = str(error).strip().split('\n')[0]
+        raise ValueError(
+            f'checkpoint {path} ({path.stat().st_size} bytes) cannot be read: it is truncated or no PyTorch '
+            f'checkpoint. Download or copy it again. ({reason})'
+        ) from error
+    return content, replaced
