@@ -3,8 +3,7 @@ _base_ = ['./_base_/deqdet_r50.py']
 
 classes = ('disc', 'square', 'triangle', 'star', 'ring', 'cross', 'crescent', 'bar')
 model = dict(
-    backbone=dict(
-        depth=18, base_channels=32, frozen_stages=-1, norm_eval=False, init_cfg=None),
+    backbone=dict(depth=18, base_channels=32, frozen_stages=-1, norm_eval=False, init_cfg=None),
     neck=dict(in_channels=[32, 64, 128, 256], out_channels=64),
     rpn_head=dict(num_proposals=16, proposal_feature_channel=128),
     roi_head=dict(
@@ -12,14 +11,17 @@ model = dict(
             num_classes=len(classes),
             content_dim=128,
             feat_channels=64,
-            in_points=16,
+            in_points=9,
             out_points=32,
-            feedforward_channels=512),
+            feedforward_channels=512,
+        ),
         refinement_steps=4,
         supervision_position=[1, 4],
         # 25 px suit images of 800 px; these are a sixth of that.
-        perturb_position_intensity=4.0),
-    test_cfg=dict(rcnn=dict(max_per_img=16)))
+        perturb_position_intensity=4.0,
+    ),
+    test_cfg=dict(rcnn=dict(max_per_img=16)),
+)
 
 data_root = 'data/toy_coco/'
 metainfo = dict(classes=classes)
@@ -47,7 +49,9 @@ train_dataloader = dict(
         ann_file='annotations/instances_train.json',
         data_prefix=dict(img='train/'),
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=8,
     num_workers=1,
@@ -61,13 +65,15 @@ val_dataloader = dict(
         ann_file='annotations/instances_val.json',
         data_prefix=dict(img='val/'),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/instances_val.json', metric='bbox')
 test_evaluator = val_evaluator
 
-max_epochs = 32
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
+max_epochs = 40
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
@@ -76,12 +82,15 @@ param_scheduler = [
 ]
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.01),
-    clip_grad=dict(max_norm=1.0, norm_type=2))
+    optimizer=dict(type='AdamW', lr=4e-4, weight_decay=0.01),
+    # The parts that start without pretraining learn faster.
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=2.5), neck=dict(lr_mult=2.5))),
+    clip_grad=dict(max_norm=1.0, norm_type=2),
+)
 auto_scale_lr = dict(enable=False, base_batch_size=8)
 randomness = dict(seed=0)
 
 default_hooks = dict(
-    logger=dict(interval=20),
-    checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='coco/bbox_mAP_50'))
+    logger=dict(interval=20), checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='coco/bbox_mAP_50')
+)
 custom_hooks = [dict(type='EquilibriumResidualHook', interval=1)]

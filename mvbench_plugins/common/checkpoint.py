@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,8 @@ from typing import NamedTuple
 import torch
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
+
+from .inert_unpickler import unreadable
 
 
 class Rule(NamedTuple):
@@ -127,20 +130,19 @@ def load_local_checkpoint(filename: str, map_location: str | None = None) -> dic
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
-        foreign = re.search(r'Unsupported (global|class).*', str(error))
+        foreign = re.search(r'unsupported (global|class).*', str(error), re.IGNORECASE)
         if foreign:
             raise ValueError(
                 f'checkpoint {path} contains Python objects besides tensors and was refused, since loading it could '
                 f'run foreign code. If it is an officially released file, convert it: python '
                 f'tools/convert_checkpoint.py PLUGIN {path} OUT.pth. ({foreign.group()})'
             ) from error
-        raise ValueError(
-            f'checkpoint {path} ({path.stat().st_size} bytes) cannot be read: it is truncated or no PyTorch '
-            f'checkpoint. Download or copy it again. ({str(error).strip().splitlines()[0]})'
-        ) from error
+        raise unreadable(path, error) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f'checkpoint {path} holds a {type(checkpoint).__name__}, expected a dict of weights')
-    metadata = getattr(checkpoint.get('state_dict'), '_metadata', None)
-    if metadata is not None:
+    if 'state_dict' in checkpoint:
+        metadata = getattr(checkpoint['state_dict'], '_metadata', OrderedDict())
         metadata.setdefault('', {})['source'] = f'checkpoint {path}'
+        checkpoint['state_dict'] = OrderedDict(checkpoint['state_dict'])
+        checkpoint['state_dict']._metadata = metadata
     return checkpoint

@@ -42,12 +42,14 @@ class Placeholder:
     """Stands for an object of a class that is not built; accepts whatever a pickle does to it and does nothing."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Placeholder:
+        """Accepts any arguments."""
         return super().__new__(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
     def __call__(self, *args: Any, **kwargs: Any) -> Placeholder:
+        """Stands for the result of a foreign function, too."""
         return self
 
     def __setstate__(self, state: Any) -> None:
@@ -98,9 +100,14 @@ def load_inert(path: str | Path) -> tuple[Any, Counter[str]]:
     try:
         content = torch.load(path, map_location='cpu', pickle_module=inert_pickle, weights_only=False)
     except Exception as error:
-        reason = str(error).strip().split('\n')[0]
-        raise ValueError(
-            f'checkpoint {path} ({path.stat().st_size} bytes) cannot be read: it is truncated or no PyTorch '
-            f'checkpoint. Download or copy it again. ({reason})'
-        ) from error
+        raise unreadable(path, error) from error
     return content, replaced
+
+
+def unreadable(path: Path, error: Exception) -> ValueError:
+    """The error for a file that is no checkpoint, or only a part of one."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ValueError(
+        f'checkpoint {path} ({path.stat().st_size} bytes) cannot be read: it is truncated or no PyTorch checkpoint. '
+        f'Download or copy it again. ({reason})'
+    )

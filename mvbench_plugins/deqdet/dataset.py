@@ -8,6 +8,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import cv2
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
@@ -32,19 +33,20 @@ class CheckedCocoDataset(CocoDataset):
         check_coco_file(self.ann_file, self.metainfo.get('classes'))
         return super().load_data_list()
 
-    def full_init(self) -> None:
-        """Load and filter as usual.
+    def filter_data(self) -> list[dict]:
+        """Filter as usual.
 
         Raises:
             ValueError: nothing is left to train or test on.
         """
-        super().full_init()
-        if not len(self):
+        left = super().filter_data()
+        if not left:
             raise ValueError(
                 f'{self.ann_file}: no image left to use. It has none, or filter_cfg={self.filter_cfg} removes all '
                 f'(images without objects of the classes {self._shown_classes()}, or too small). Check '
                 'metainfo.classes and filter_cfg of this dataset.'
             )
+        return left
 
     def _shown_classes(self) -> str:
         classes = self.metainfo.get('classes') or ()
@@ -58,8 +60,11 @@ class CheckedCocoDataset(CocoDataset):
         """
         try:
             return super().prepare_data(idx)
-        except (OSError, AssertionError) as error:
+        except Exception as error:
             path = Path(self.get_data_info(idx)['img_path'])
+            # An error of a transform, or of remote storage, is none of the image's.
+            if '://' in str(path) or (path.is_file() and cv2.imread(str(path)) is not None):
+                raise
             state = f'{path.stat().st_size} bytes' if path.is_file() else 'no such file'
             raise ValueError(
                 f'image {path} ({state}) cannot be read. Restore the file, correct data_prefix, or remove its entry '

@@ -25,13 +25,26 @@ def toy_config(config_dir) -> Config:
     return Config.fromfile(config_dir / 'deqdet' / 'deqdet_r18_toy.py')
 
 
+@pytest.fixture(scope='session')
+def small_model(toy_config) -> Config:
+    """A model config for tests: that of the toy config, smaller still."""
+    plugin = dict(imports=['mvbench_plugins.deqdet'])
+    cfg = Config(dict(default_scope='mmdet', custom_imports=plugin, model=toy_config.model.to_dict()))
+    layer = dict(content_dim=64, in_points=16)
+    head = dict(bbox_head=layer, refinement_steps=6, supervision_position=[1, 3, 6])
+    queries = dict(num_proposals=20, proposal_feature_channel=64)
+    test = dict(rcnn=dict(max_per_img=20))
+    cfg.merge_from_dict(dict(model=dict(rpn_head=queries, roi_head=head, test_cfg=test)))
+    return cfg
+
+
 @pytest.fixture
-def build(toy_config) -> Callable[..., nn.Module]:
-    """``build(**options)`` makes the toy model with these options of its RoI head and fixed random weights."""
+def build(small_model) -> Callable[..., nn.Module]:
+    """``build(**options)`` makes the small model with these options of its RoI head and fixed random weights."""
 
     def make(test_rcnn: dict | None = None, **roi_head) -> nn.Module:
         torch.manual_seed(0)
-        cfg = Config(dict(model=toy_config.model.to_dict()))
+        cfg = small_model.copy()
         cfg.merge_from_dict(dict(model=dict(roi_head=roi_head, test_cfg=dict(rcnn=test_rcnn or {}))))
         model = MODELS.build(ConfigDict(cfg.model))
         model.init_weights()

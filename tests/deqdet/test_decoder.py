@@ -227,11 +227,11 @@ def test_initialisation_of_a_layer(build):
     assert torch.equal(model.roi_head.bbox_head[1].sampling_offset.bias, first)
 
 
-def test_untied_baseline(toy_config, batch):
+def test_untied_baseline(small_model, batch):
     from mmdet.registry import MODELS
     from mmengine.config import Config
 
-    cfg = Config(toy_config.model.to_dict())
+    cfg = Config(small_model.model.to_dict())
     layer = cfg.roi_head.bbox_head
     cfg.roi_head = dict(type='FFNDetRoIHead', num_stages=3, bbox_head=layer)
     model = MODELS.build(cfg)
@@ -247,24 +247,24 @@ def test_untied_baseline(toy_config, batch):
 @pytest.mark.parametrize(
     'mask_head, names',
     [
-        (dict(type='WarpedEfficientDynamicMaskHead', in_channels=128, num_classes=8), {'loss_dice'}),
-        (dict(type='DeCoupleMLVLEHead', embed_dim=128), {'loss_mask', 'loss_dice'}),
+        (dict(type='WarpedEfficientDynamicMaskHead', in_channels=64, num_classes=8), {'loss_dice'}),
+        (dict(type='DeCoupleMLVLEHead', embed_dim=64), {'loss_mask', 'loss_dice'}),
     ],
     ids=['local', 'dense'],
 )
 @pytest.mark.parametrize('early', [True, False])
-def test_mask_heads_train_and_predict(toy_config, batch, mask_head, names, early):
+def test_mask_heads_train_and_predict(small_model, batch, mask_head, names, early):
     from mmdet.registry import MODELS
     from mmengine.config import Config
 
-    cfg = Config(toy_config.model.to_dict())
+    cfg = Config(small_model.model.to_dict())
     mask_head = dict(mask_head)
     if 'in_channels' in mask_head:
         mask_head['dynamic_conv_cfg'] = dict(
             type='DynamicConv',
-            in_channels=128,
+            in_channels=64,
             feat_channels=16,
-            out_channels=128,
+            out_channels=64,
             input_feat_shape=14,
             with_proj=False,
         )

@@ -17,7 +17,8 @@ decoder_layer = dict(
     num_reg_fcs=1,
     loss_cls=dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=2.0),
     loss_bbox=dict(type='L1Loss', loss_weight=5.0),
-    loss_iou=dict(type='GIoULoss', loss_weight=2.0))
+    loss_iou=dict(type='GIoULoss', loss_weight=2.0),
+)
 model = dict(
     type='DEQDet',
     data_preprocessor=dict(
@@ -25,7 +26,8 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
-        pad_size_divisor=32),
+        pad_size_divisor=32,
+    ),
     backbone=dict(
         type='ResNet',
         depth=50,
@@ -35,15 +37,12 @@ model = dict(
         norm_cfg=dict(type='BN', requires_grad=True),
         norm_eval=True,
         style='pytorch',
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
+    ),
     neck=dict(
-        type='ChannelMapperWithGN',
-        in_channels=[256, 512, 1024, 2048],
-        out_channels=256,
-        kernel_size=3,
-        num_outs=4),
-    rpn_head=dict(
-        type='FixPositionEmbeddingRPNHead', num_proposals=100, proposal_feature_channel=256),
+        type='ChannelMapperWithGN', in_channels=[256, 512, 1024, 2048], out_channels=256, kernel_size=3, num_outs=4
+    ),
+    rpn_head=dict(type='FixPositionEmbeddingRPNHead', num_proposals=100, proposal_feature_channel=256),
     train_cfg=dict(
         rpn=None,
         rcnn=dict(
@@ -53,7 +52,11 @@ model = dict(
                     dict(type='FocalLossCost', weight=2.0),
                     dict(type='BBoxL1Cost', weight=5.0, box_format='xyxy'),
                     dict(type='IoUCost', iou_mode='giou', weight=2.0),
-                ]),
+                ],
+            ),
             sampler=dict(type='PseudoSampler'),
-            pos_weight=1)),
-    test_cfg=dict(rpn=None, rcnn=dict(max_per_img=100)))
+            pos_weight=1,
+        ),
+    ),
+    test_cfg=dict(rpn=None, rcnn=dict(max_per_img=100)),
+)

@@ -11,4 +11,6 @@ model = dict(
         perturb_content_prob=0.2,
         perturb_position_prob=0.2,
         perturb_content_intensity=0.1,
-        perturb_position_intensity=25.0))
+        perturb_position_intensity=25.0,
+    )
+)

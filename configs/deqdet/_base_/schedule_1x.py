@@ -11,5 +11,6 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2.5e-5, weight_decay=0.01),
     paramwise_cfg=dict(custom_keys={'roi_head.bbox_head': dict(lr_mult=4.0, decay_mult=10.0)}),
-    clip_grad=dict(max_norm=1.0, norm_type=2))
+    clip_grad=dict(max_norm=1.0, norm_type=2),
+)
 auto_scale_lr = dict(enable=False, base_batch_size=16)
