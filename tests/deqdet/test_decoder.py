@@ -185,9 +185,18 @@ def test_frozen_layer(build, batch):
     assert model.roi_head.bbox_head[1].fc_cls.weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize('options', [dict(supervision_position=[0, 3]), dict(supervision_position=[7]), dict(rag=0)])
-def test_impossible_settings_are_refused(build, options):
-    with pytest.raises(ValueError, match=next(iter(options))):
+@pytest.mark.parametrize(
+    'options, named',
+    [
+        (dict(supervision_position=[0, 3]), r'supervision_position \[0\]'),
+        (dict(supervision_position=[7]), r'supervision_position \[7\] outside of 1\.\.6'),
+        (dict(rag=0), 'rag must be at least 1'),
+        (dict(test_rcnn=dict(refinement_steps=-1)), 'refinement_steps must be at least 0'),
+        (dict(bbox_head=dict(content_dim=60)), r'content_dim \(60\)'),
+    ],
+)
+def test_impossible_settings_are_refused(build, options, named):
+    with pytest.raises(ValueError, match=named):
         build(**options)
 
 
