@@ -96,22 +96,22 @@ def accept_official_checkpoints(model: nn.Module, convert: Callable[[dict[str, T
         convert: the plugin's conversion; must pass the plugin's own names unchanged.
     """
 
-    def hook(state_dict: dict[str, Tensor], prefix: str, local_metadata: dict, *_) -> None:
+    def hook(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict, *_) -> None:
         own = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(prefix)}
         converted = convert({key[len(prefix) :]: value for key, value in own.items()}).state_dict
         state_dict.update({prefix + key: value for key, value in converted.items()})
-        expected = {key: value for key, value in model.state_dict().items() if not key.startswith('backbone.')}
+        expected = {key: value for key, value in module.state_dict().items() if not key.startswith('backbone.')}
         matched = [k for k, v in expected.items() if k in converted and converted[k].shape == v.shape]
         if len(matched) * 2 < len(expected):
             raise ValueError(
                 f'{local_metadata.get("source", "The checkpoint")} holds weights of another model: '
-                f'{len(matched)} of the {len(expected)} entries of {type(model).__name__} outside of its backbone were '
-                f'found. It has entries such as {sorted(own)[:3]}, expected are such as {sorted(expected)[:3]}. '
+                f'{len(matched)} of the {len(expected)} entries of {type(module).__name__} outside of its backbone '
+                f'were found. It has entries such as {sorted(own)[:3]}, expected are such as {sorted(expected)[:3]}. '
                 'Use the config that belongs to the checkpoint. To take only the backbone from it, set '
                 "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=FILE, prefix='backbone.')."
             )
 
-    model._register_load_state_dict_pre_hook(hook)
+    model.register_load_state_dict_pre_hook(hook)
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)

@@ -103,6 +103,8 @@ class WarpedEfficientDynamicMaskHead(DynamicMaskHead):
 class DeCoupleMLVLEHead(BaseModule):
     """One mask per query over the whole image: content correlated with every level, levels weighted by the content.
 
+    The finest level must have a stride of 4 pixels.
+
     Args:
         embed_dim: channels of content and features.
         num_levels: levels of the pyramid used.

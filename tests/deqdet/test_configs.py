@@ -44,6 +44,17 @@ def test_parameter_counts(models):
         assert count == pytest.approx(expected, abs=0.06), name
 
 
+def test_entries_of_the_official_checkpoints(models):
+    """As many entries as the released files hold, less the 24 that are never called (specification, section 7)."""
+    for name, official in (
+        ('deqdet_r50_8xb2-1x_coco.py', 420),
+        ('deqdet_r101_300-query_8xb2-crop-ms-2x_coco.py', 726),
+        ('deqdet_swin-s_300-query_8xb2-crop-ms-2x_coco.py', 459),
+        ('deqdet_swin-l_300-query_8xb2-1x_coco.py', 459),
+    ):
+        assert len(models[name][1].state_dict()) + 24 == official, name
+
+
 def test_queries_and_detections_per_image(models):
     for name, (_, model) in models.items():
         assert model.rpn_head.num_proposals == QUERIES[name], name
