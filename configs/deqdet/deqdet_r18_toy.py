@@ -38,7 +38,7 @@ test_pipeline = [
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=16,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
@@ -72,8 +72,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/instances_val.json', metric='bbox')
 test_evaluator = val_evaluator
 
-max_epochs = 40
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
+max_epochs = 56
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=8)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
@@ -82,15 +82,15 @@ param_scheduler = [
 ]
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=4e-4, weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.01),
     # The parts that start without pretraining learn faster.
-    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=2.5), neck=dict(lr_mult=2.5))),
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=4.0), neck=dict(lr_mult=4.0))),
     clip_grad=dict(max_norm=1.0, norm_type=2),
 )
-auto_scale_lr = dict(enable=False, base_batch_size=8)
+auto_scale_lr = dict(enable=False, base_batch_size=16)
 randomness = dict(seed=0)
 
 default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='coco/bbox_mAP_50')
+    logger=dict(interval=25), checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='coco/bbox_mAP_50')
 )
 custom_hooks = [dict(type='EquilibriumResidualHook', interval=1)]
