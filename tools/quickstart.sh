@@ -11,7 +11,7 @@ set -euo pipefail
 banner='Quickstart of mvbench_plugins, on 2 CPU cores:
   1. set-up      about 2 minutes of installing; the first time 6 to 10 minutes more to compile mmcv
   2. toy data    a few seconds
-  3. training    about 20 minutes
+  3. training    about 15 minutes
   4. test        under a minute
   5. picture     a few seconds
 '
