@@ -158,7 +158,8 @@ class _EarlyGradients(torch.autograd.Function):
                     continue
                 for k, grad in enumerate(torch.autograd.grad(group.sum(), wanted, allow_unused=True)):
                     if grad is not None:
-                        gradients[k] = grad if gradients[k] is None else gradients[k] + grad
+                        # A copy, since autograd may hand out one tensor twice, or an expanded one.
+                        gradients[k] = grad.clone() if gradients[k] is None else gradients[k].add_(grad)
         found = iter(gradients)
         ctx.gradients = [next(found) if need else None for need in needed]
         return torch.cat(values)
@@ -172,4 +173,4 @@ class _EarlyGradients(torch.autograd.Function):
                 'gradients were already summed: set roi_head.grad_accumulation=False to weight them one by one.'
             )
         gradients, ctx.gradients = ctx.gradients, None
-        return (None, None, *(None if grad is None else grad * grad_values[0] for grad in gradients))
+        return (None, None, *(None if grad is None else grad.mul_(grad_values[0]) for grad in gradients))
