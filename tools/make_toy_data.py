@@ -2,42 +2,97 @@
 
 Example:
     python tools/make_toy_data.py coco --out data/toy_coco
+    python tools/make_toy_data.py ava --out data/toy_ava
 """
 
 import argparse
 
-from mvbench_plugins.datasets.toy import write_coco
+from mvbench_plugins.datasets.toy import JHMDB, UCF101_24, write_ava, write_coco, write_tubes
+from mvbench_plugins.datasets.toy.ava import key_seconds
+from mvbench_plugins.datasets.toy.tubes import LABELS
 
 
 def parse_args() -> argparse.Namespace:
     """Parses the command line; one sub-command for each format."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     formats = parser.add_subparsers(dest='format', required=True)
-    coco = formats.add_parser(
+
+    def add_format(name: str, summary: str, description: str, num_train: int, num_val: int, counted: str):
+        command = formats.add_parser(
+            name,
+            help=summary,
+            description=description,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        command.add_argument(
+            '--out', required=True, help='folder of the data set: new, empty, or made by an earlier run'
+        )
+        command.add_argument('--seed', type=int, default=0, help='seed of the world')
+        command.add_argument('--num-train', type=int, default=num_train, help=f'number of training {counted}')
+        command.add_argument('--num-val', type=int, default=num_val, help=f'number of validation {counted}')
+        return command
+
+    def add_video_size(command: argparse.ArgumentParser) -> None:
+        help_ = 'width and height of the frames in pixels'
+        command.add_argument('--size', type=int, nargs=2, default=(128, 96), metavar=('WIDTH', 'HEIGHT'), help=help_)
+
+    coco = add_format(
         'coco',
-        help='COCO boxes and polygon masks',
-        description='Still images with boxes and polygon masks of eight classes of solids, as COCO lays them out.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        'COCO boxes and polygon masks',
+        'Still images with boxes and polygon masks of eight classes of solids, as COCO lays them out.',
+        800,
+        100,
+        'images',
     )
-    coco.add_argument('--out', required=True, help='folder of the data set: new, empty, or made by an earlier run')
-    coco.add_argument('--seed', type=int, default=0, help='seed of the world')
-    coco.add_argument('--num-train', type=int, default=800, help='number of training images')
-    coco.add_argument('--num-val', type=int, default=100, help='number of validation images')
     coco.add_argument('--size', type=int, default=128, help='side of the square images in pixels')
+    ava = add_format(
+        'ava',
+        'AVA frames, video files and boxes with several actions each',
+        'Videos of solids with eight actions that only time reveals, as AVA lays them out.',
+        64,
+        16,
+        'videos',
+    )
+    add_video_size(ava)
+    ava.add_argument('--seconds', type=int, default=8, help='length of each video')
+    for layout, name in ((JHMDB, 'JHMDB'), (UCF101_24, 'UCF101-24')):
+        tubes = add_format(
+            layout.name,
+            f'{name} frames and tubes',
+            f'Short videos of solids with one action each, as {name} lays them out.',
+            8,
+            2,
+            'videos of each class',
+        )
+        add_video_size(tubes)
     return parser.parse_args()
 
 
+def write(args: argparse.Namespace) -> tuple[bool, str]:
+    """Writes the data set asked for, unless it is there already; says whether it did and what the set holds."""
+    common = {'seed': args.seed, 'num_train': args.num_train, 'num_val': args.num_val}
+    if args.format == 'coco':
+        counts = f'{args.num_train} training and {args.num_val} validation images'
+        return write_coco(args.out, **common, size=args.size), counts
+    common['size'] = tuple(args.size)
+    if args.format == 'ava':
+        keys = len(key_seconds(args.seconds))
+        counts = f'{args.num_train} training and {args.num_val} validation videos with {keys} key frames each'
+        return write_ava(args.out, **common, seconds=args.seconds), counts
+    counts = f'{args.num_train} training and {args.num_val} validation videos of each of {len(LABELS)} classes'
+    return write_tubes(JHMDB if args.format == JHMDB.name else UCF101_24, args.out, **common), counts
+
+
 def main() -> None:
-    """Writes the data set asked for, unless it is there already."""
+    """Writes the data set asked for and says what it holds."""
     args = parse_args()
     try:
-        written = write_coco(args.out, seed=args.seed, num_train=args.num_train, num_val=args.num_val, size=args.size)
+        written, counts = write(args)
     except (ValueError, OSError) as error:
         raise SystemExit(f'make_toy_data.py: error: {error}') from None
     except KeyboardInterrupt:
         raise SystemExit(f'\ninterrupted: {args.out} is not complete, the same command makes it anew') from None
-    state = 'written' if written else 'complete already, left as it is'
-    print(f'{args.out}: {args.num_train} training and {args.num_val} validation images, {state}')
+    print(f'{args.out}: {counts}, {"written" if written else "complete already, left as it is"}')
 
 
 if __name__ == '__main__':

@@ -2,13 +2,12 @@
 
 import json
 import os
-from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mvbench_plugins.datasets.toy.output import ToyFolder
+from mvbench_plugins.datasets.toy.output import ToyFolder, require_at_least, write_image
 from mvbench_plugins.datasets.toy.polygons import mask_to_polygons
 from mvbench_plugins.datasets.toy.random_scene import random_scene
 from mvbench_plugins.datasets.toy.scene import Scene
@@ -42,9 +41,7 @@ def write_coco(
         FileExistsError: If the folder holds something else.
     """
     smallest = {'seed': (seed, 0), 'num_train': (num_train, 1), 'num_val': (num_val, 1), 'size': (size, MIN_IMAGE_SIZE)}
-    for name, (value, least) in smallest.items():
-        if value < least:
-            raise ValueError(f'{name}: found {value}, expected an integer of at least {least}')
+    require_at_least(smallest)
     arguments = {'format': 'coco', 'version': _VERSION} | {name: value for name, (value, _) in smallest.items()}
     folder = ToyFolder(out, arguments, parts=('annotations', 'train', 'val'))
     if folder.is_complete():
@@ -59,7 +56,7 @@ def write_coco(
                 image_id = index + 1
                 picture, ids = scene.render()
                 name = f'{image_id:012d}.png'
-                _write_png(folder.root / split / name, picture)
+                write_image(folder.root / split / name, picture)
                 images.append({'id': image_id, 'file_name': name, 'height': size, 'width': size, 'license': 1})
                 annotations += _annotate(scene, ids, image_id, first_id=len(annotations) + 1)
                 progress.update()
@@ -107,8 +104,3 @@ def _document(split: str, images: list[dict], annotations: list[dict]) -> dict:
         'images': images,
         'annotations': annotations,
     }
-
-
-def _write_png(path: Path, picture: np.ndarray) -> None:
-    """Writes an image through Python's file functions: OpenCV's own report a full disk by a return value only."""
-    path.write_bytes(cv2.imencode('.png', picture)[1].tobytes())

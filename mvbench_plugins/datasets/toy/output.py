@@ -5,8 +5,34 @@ import os
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 MARKER = 'toy.json'
+JPEG_QUALITY = 95
 _DRAFT = f'{MARKER}.part'  # a marker that is being written
+
+
+def require_at_least(numbers: dict[str, tuple[int, int]]) -> None:
+    """Checks the numbers that a set is asked for with.
+
+    Args:
+        numbers: For each name the number and the least one that is allowed.
+
+    Raises:
+        ValueError: If a number is too small.
+    """
+    for name, (value, least) in numbers.items():
+        if value < least:
+            raise ValueError(f'{name}: found {value}, expected an integer of at least {least}')
+
+
+def write_image(path: Path, picture: np.ndarray) -> None:
+    """Writes a picture in the format of its suffix, ``.png`` or ``.jpg``.
+
+    Through Python's file functions: OpenCV's own report a full disk by a return value only.
+    """
+    path.write_bytes(cv2.imencode(path.suffix, picture, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1].tobytes())
 
 
 class ToyFolder:
@@ -19,16 +45,20 @@ class ToyFolder:
         out: The folder; it need not exist.
         arguments: What determines the content, as plain JSON values.
         parts: Names of the sub-folders that hold the set.
+        files: Names of the files beside them that belong to it.
 
     Raises:
         NotADirectoryError: If ``out`` is a file.
         FileExistsError: If the folder holds anything else than a set of these arguments or an unfinished set.
     """
 
-    def __init__(self, out: str | os.PathLike, arguments: dict, parts: tuple[str, ...]) -> None:
+    def __init__(
+        self, out: str | os.PathLike, arguments: dict, parts: tuple[str, ...], files: tuple[str, ...] = ()
+    ) -> None:
         self.root = Path(out)
         self.arguments = arguments
         self.parts = parts
+        self.files = files
         self._refuse_foreign()
 
     def is_complete(self) -> bool:
@@ -44,6 +74,8 @@ class ToyFolder:
             if (self.root / part).exists():
                 shutil.rmtree(self.root / part)
             (self.root / part).mkdir()
+        for name in self.files:
+            (self.root / name).unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Records that the set is complete."""
@@ -80,4 +112,5 @@ class ToyFolder:
         os.replace(draft, self.root / MARKER)
 
     def _count_files(self) -> int:
-        return sum(len(os.listdir(self.root / part)) for part in self.parts if (self.root / part).is_dir())
+        inside = sum(len(names) for part in self.parts for _, _, names in os.walk(self.root / part))
+        return inside + sum((self.root / name).is_file() for name in self.files)

@@ -28,7 +28,7 @@ def random_scene(rng: np.random.Generator, size: int) -> Scene:
     Returns:
         The scene; its solids are ordered from the farthest to the nearest.
     """
-    background = _random_background(rng, size)
+    background = random_background(rng, size, size)
     wanted = int(rng.integers(1, MAX_SOLIDS + 1))
     solids: list[Solid] = []
     areas: list[int] = []  # pixels that each solid would show if nothing hid it
@@ -50,12 +50,12 @@ def random_scene(rng: np.random.Generator, size: int) -> Scene:
     return Scene(background, tuple(solids), noise=rng.uniform(2, 8), noise_seed=int(rng.integers(2**31)))
 
 
-def _random_background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A colour with a gradient across the image and blotches on it, float32 ``(size, size, 3)``."""
-    canvas = np.full((size, size, 3), rng.uniform(30, 225, 3), np.float32)
+def random_background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A colour with a gradient across the image and blotches on it, float32 ``(height, width, 3)``, 0 to 255."""
+    canvas = np.full((height, width, 3), rng.uniform(30, 225, 3), np.float32)
     for cells, amplitude in ((2, 20.0), (5, 10.0), (16, 8.0)):
         grid = rng.uniform(-amplitude, amplitude, (cells, cells, 3)).astype(np.float32)
-        canvas += cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
+        canvas += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.clip(canvas, 0, 255)
 
 
