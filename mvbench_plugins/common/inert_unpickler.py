@@ -1,7 +1,8 @@
-"""Reading foreign checkpoints without running foreign code.
+"""Reading foreign pickles without running foreign code.
 
-Released files of this family often pickle objects of their own code base (config nodes, memory pools) beside the
+Released checkpoints of this family often pickle objects of their own code base (config nodes, memory pools) beside the
 tensors. The unpickler here builds tensors and plain containers only; everything else becomes an inert placeholder.
+Annotation files hold numpy arrays and plain containers; there, anything else is refused.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import builtins
 import codecs
 import pickle
 import zipfile
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,6 +37,9 @@ _ALLOWED |= {
     for core in ('core', '_core')
     for name in ('_reconstruct', 'scalar')
 }
+_PLAIN = {key: value for key, value in _ALLOWED.items() if not key[0].startswith('torch')}
+_PLAIN |= {('collections', 'defaultdict'): defaultdict}
+_PLAIN |= {(f'numpy.{core}.numeric', '_frombuffer'): np._core.numeric._frombuffer for core in ('core', '_core')}
 
 
 class Placeholder:
@@ -102,6 +106,39 @@ def load_inert(path: str | Path) -> tuple[Any, Counter[str]]:
     except Exception as error:
         raise unreadable(path, error) from error
     return content, replaced
+
+
+def load_plain_pickle(path: str | Path) -> Any:
+    """Load a pickle of numpy arrays and plain containers, such as the annotation files that Python 2 wrote.
+
+    Args:
+        path: file written by ``pickle.dump`` of Python 2 or 3, any protocol.
+
+    Returns:
+        The content; byte strings of Python 2 are read as latin1 text.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a readable pickle, or one that asks for any other class or function.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'annotation file {path} does not exist: check data_root and ann_file')
+
+    class PlainUnpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if (module, name) not in _PLAIN:
+                raise pickle.UnpicklingError(f'it asks for {module}.{name}, which is not built from a file of data')
+            return _PLAIN[module, name]
+
+    try:
+        with path.open('rb') as file:
+            return PlainUnpickler(file, encoding='latin1').load()
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise ValueError(
+            f'{path} ({path.stat().st_size} bytes) cannot be read as a pickle of arrays and plain containers: '
+            f'{str(error) or type(error).__name__}. Download or copy it again.'
+        ) from error
 
 
 def unreadable(path: Path, error: Exception) -> ValueError:

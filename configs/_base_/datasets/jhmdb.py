@@ -1,0 +1,36 @@
+# JHMDB, split 1 of 3: every annotated frame is a key frame with a clip of its own. The config adds the pipelines.
+data_root = 'data/jhmdb/'
+ann_file = 'JHMDB-GT.pkl'
+
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='JHMDBDataset',
+        data_root=data_root,
+        ann_file=ann_file,
+        data_prefix=dict(img='Frames'),
+        split=1,
+        num_classes=22,
+    ),
+)
+val_dataloader = dict(
+    batch_size=2,
+    num_workers=8,
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='JHMDBDataset',
+        data_root=data_root,
+        ann_file=ann_file,
+        data_prefix=dict(img='Frames'),
+        split=1,
+        num_classes=22,
+        test_mode=True,
+    ),
+)
+val_evaluator = dict(type='ActionTubeMetric', ann_file=data_root + ann_file, split=1)
+test_evaluator = val_evaluator

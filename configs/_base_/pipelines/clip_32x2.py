@@ -1,0 +1,20 @@
+# 32 frames, every 2nd, around the key frame; short side 256 or 320, flip; tested at 256.
+train_pipeline = [
+    dict(type='SampleKeyFrameClip', clip_len=32, frame_interval=2),
+    dict(type='LoadClipFrames'),
+    dict(type='ClipBoxes'),
+    dict(type='ResizeShortSide', scale=[256, 320]),
+    dict(type='FlipClip', prob=0.5),
+    dict(type='ClipBoxes'),
+    dict(type='FormatShape', input_format='NCTHW', collapse=True),
+    dict(type='PackActionInputs'),
+]
+test_pipeline = [
+    dict(type='SampleKeyFrameClip', clip_len=32, frame_interval=2),
+    dict(type='LoadClipFrames'),
+    dict(type='ClipBoxes'),
+    dict(type='ResizeShortSide', scale=256),
+    dict(type='ClipBoxes'),
+    dict(type='FormatShape', input_format='NCTHW', collapse=True),
+    dict(type='PackActionInputs'),
+]

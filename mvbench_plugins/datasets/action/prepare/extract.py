@@ -1,0 +1,155 @@
+"""Frames out of video files, so that a folder of frames is there completely or not at all."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from ..ava_sources import probe_video
+
+_JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Frames to take out of one video.
+
+    Attributes:
+        video: the video file.
+        folder: new or empty folder of the frames.
+        template: format string of the file names; the first file is number 1.
+        fps: frames per second to take, each the one of the video that is nearest in time; None: the video's own frames.
+        start: second to begin at.
+        max_frames: where to end; None: at the end of the video.
+        short_side: length in pixels that a longer short side is reduced to; None: as it is.
+    """
+
+    video: Path
+    folder: Path
+    template: str
+    fps: float | None = None
+    start: float = 0.0
+    max_frames: int | None = None
+    short_side: int | None = None
+
+
+def has_files(folder: Path) -> bool:
+    """Whether a folder is there and not empty: frames came into it completely, or from elsewhere."""
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def extract_all(jobs: Sequence[Extraction], workers: int) -> dict[Path, str]:
+    """Extract frames of several videos, with a progress bar.
+
+    Args:
+        jobs: what to extract.
+        workers: number of videos at a time.
+
+    Returns:
+        Why a video failed, by its path; the others are done all the same.
+
+    Raises:
+        OSError: files cannot be written.
+    """
+    failed: dict[Path, str] = {}
+    stop = threading.Event()
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(jobs), desc='extracting frames', unit='video') as bar:
+        futures = {pool.submit(extract_frames, job, stop): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                try:
+                    future.result()
+                except ValueError as error:
+                    failed[futures[future].video] = str(error)
+                bar.update()
+        except BaseException:  # the user's interrupt, too: the other videos end at their next frame
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return failed
+
+
+def extract_frames(job: Extraction, stop: threading.Event | None = None) -> int:
+    """Extract the frames of one video into ``FOLDER.part``, which is renamed when it is complete.
+
+    Args:
+        job: what to extract.
+        stop: set by another thread to give up.
+
+    Returns:
+        Number of frames written.
+
+    Raises:
+        ValueError: the video cannot be read, or ends before the length that its header states.
+        OSError: files cannot be written.
+        InterruptedError: ``stop`` was set.
+    """
+    draft = job.folder.with_name(f'{job.folder.name}.part')
+    if draft.exists():
+        shutil.rmtree(draft)
+    draft.mkdir(parents=True)
+    try:
+        written = _write_frames(job, draft, stop or threading.Event())
+        draft.rename(job.folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return written
+
+
+def _write_frames(job: Extraction, folder: Path, stop: threading.Event) -> int:
+    count, video_fps = probe_video(job.video)
+    rate = video_fps / job.fps if job.fps else 1.0
+    first = job.start * video_fps
+    capture = cv2.VideoCapture(str(job.video))
+    written, position, image = 0, -1, None
+    try:
+        while job.max_frames is None or written < job.max_frames:
+            if stop.is_set():
+                raise InterruptedError(f'extraction of {job.video} was interrupted')
+            # the same rounding as SampleKeyFrameClip's, so that frames and video files give equal clips
+            wanted = math.floor(first + written * rate + 0.5)
+            if position < wanted:
+                # Reading all frames in order is exact; seeking is not, with the codecs of the web.
+                while position < wanted and capture.grab():
+                    position += 1
+                # The last frame is shown until the end of the video.
+                if position < wanted and (image is None or first + written * rate >= position + 1):
+                    break
+                if position == wanted:
+                    image = _encoded(capture, job)
+            (folder / job.template.format(written + 1)).write_bytes(image)
+            written += 1
+        else:
+            return written
+    finally:
+        capture.release()
+    # Headers may be wrong by some frames, not by more than a second.
+    if position + 1 < count - video_fps:
+        raise ValueError(
+            f'video {job.video} ends after {position + 1} of {count} frames: it is damaged or truncated, get it again'
+        )
+    if not written:
+        raise ValueError(f'video {job.video} ends before second {job.start:g}; is it cut already?')
+    return written
+
+
+def _encoded(capture: cv2.VideoCapture, job: Extraction) -> bytes:
+    readable, image = capture.retrieve()
+    if not readable:
+        raise ValueError(f'video {job.video} holds a frame that cannot be decoded, get it again')
+    short = min(image.shape[:2])
+    if job.short_side and short > job.short_side:
+        size = [round(side * job.short_side / short) for side in image.shape[1::-1]]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    suffix = Path(job.template).suffix
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix == '.jpg' else []
+    return cv2.imencode(suffix, image, options)[1].tobytes()
