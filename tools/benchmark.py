@@ -150,12 +150,18 @@ def format_report(report: dict) -> str:
         total = result['flops']['total']
         return 'not available' if total is None else f'{total / 1e9:.2f} G'
 
+    def share(result: dict, part: str) -> str:
+        times = result['parts_ms']
+        return f'{times[part]:.2f} ms, {times[part] / sum(times.values()):.1%}' if part in times else ''
+
+    parts = list(dict.fromkeys(part for m in models for part in m['parts_ms']))
     lat = [m['latency_ms'] for m in models]
     mem = [m['memory_bytes'] for m in models]
     rows = [
         ['', *(label for label, _ in columns)] + ['B / A'] * bool(ratios),
         row('latency per step, median', [f'{t["median"]:.2f} ms' for t in lat], 'latency'),
         row('latency, p10 - p90', [f'{t["p10"]:.2f} - {t["p90"]:.2f} ms' for t in lat]),
+        *(row(f'  {part}', [share(m, part) for m in models]) for part in parts),
         row('throughput', [f'{m["throughput"]:.2f} samples/s' for m in models]),
         row('peak memory', [f'{m["peak"] / 2**20:.1f} MiB' for m in mem], 'peak_memory'),
         row(

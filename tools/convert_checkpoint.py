@@ -23,7 +23,7 @@ if (ROOT / 'mvbench_plugins').is_dir():
     sys.path.insert(0, str(ROOT))
 
 import mvbench_plugins  # noqa: E402
-from mvbench_plugins.common.checkpoint import find_state_dict, strict_mismatches  # noqa: E402
+from mvbench_plugins.common.checkpoint import find_state_dict, load_blobs, strict_mismatches  # noqa: E402
 from mvbench_plugins.common.inert_unpickler import load_inert  # noqa: E402
 
 PLUGINS = sorted(
@@ -48,7 +48,10 @@ def convert(plugin: str, source: Path, destination: Path, config: Path | None = 
     """
     if config is not None and not config.is_file():
         raise FileNotFoundError(f'config {config} does not exist')
-    content, replaced = load_inert(source)
+    if source.suffix == '.pkl':
+        content, replaced = dict(model=load_blobs(source)), {}
+    else:
+        content, replaced = load_inert(source)
     if not isinstance(content, dict):
         raise ValueError(f'{source} holds a {type(content).__name__}, expected a dict with the weights')
     try:
@@ -66,11 +69,22 @@ def convert(plugin: str, source: Path, destination: Path, config: Path | None = 
     for name, count in sorted(replaced.items()):
         print(f'  not built  {name} ({count}x)')
     if config is not None:
-        mismatches = strict_mismatches(_build(config), converted)
+        model, weights, part = _build(config), converted, ''
+        if all(key.startswith('backbone.') for key in converted):
+            # A pretrained backbone: what it lacks, such as a norm it was trained without, keeps its initial values.
+            model, part = model.backbone, ' as its backbone'
+            weights = {key.removeprefix('backbone.'): value for key, value in converted.items()}
+        mismatches = strict_mismatches(model, weights)
+        if part:
+            missing = [line for line in mismatches if line.startswith('missing') and 'num_batches_tracked' not in line]
+            mismatches = [line for line in mismatches if not line.startswith('missing')]
+            print(''.join(f'  {line}, keeps its initial values\n' for line in missing), end='')
+            if len(missing) * 2 > len(model.state_dict()):
+                mismatches += missing
         if mismatches:
             listed = '\n  '.join(mismatches)
             raise ValueError(f'{source} does not fit {config}; nothing was written:\n  {listed}')
-        print(f'  loads strictly into {config}')
+        print(f'  loads strictly into {config}{part}')
     destination.parent.mkdir(parents=True, exist_ok=True)
     meta = dict(converted_from=source.name, plugin=plugin)
     dataset_meta = _plain(content.get('meta', {})).get('dataset_meta')

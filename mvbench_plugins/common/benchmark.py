@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -113,12 +114,13 @@ class Subject:
                     f'{cfg.filename}: the config has no field {field!r}, which a benchmark of '
                     f'{"training" if train else "inference"} needs; give the full config of a model'
                 )
+        self.cfg = cfg
         self.device, self.batch, self.shape = torch.device(device), batch, shape
-        self.train, self.amp = train, amp
+        self.train, self.amp, self.compiled = train, amp, compile
         with _quiet():
             self.model = self._build_model(cfg, checkpoint)
             self.optim_wrapper = self._build_optim_wrapper(cfg) if train else None
-        self.data = make_inputs(self.model, batch, shape, train)
+        self.data = make_inputs(self.model, batch, shape, train, cfg)
         if compile:
             target = 'train_step' if train else 'test_step'
             options = cfg.get('compile') if isinstance(cfg.get('compile'), dict) else {}
@@ -208,6 +210,60 @@ def time_steps(subjects: Sequence[Subject], iters: int, warmup: int) -> list[lis
     return times
 
 
+def time_parts(subject: Subject, iters: int) -> dict[str, float]:
+    """Times what the direct children of a model take of an inference step.
+
+    Args:
+        subject: What to run; neither compiled (its parts are fused) nor in training (the backward pass has no parts).
+        iters: Steps.
+
+    Returns:
+        Median milliseconds by name of the child, and ``other``: the rest of the step. Empty for other subjects.
+    """
+    if subject.train or subject.compiled:
+        return {}
+    totals: Counter[str] = Counter()
+    records: dict[str, list[float]] = defaultdict(list)
+    running: set[str] = set()
+    replaced = []
+
+    def timed(name: str, method: Callable) -> Callable:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if name in running:  # predict() calls forward(): the outer one counts
+                return method(*args, **kwargs)
+            running.add(name)
+            _synchronize(subject.device)
+            start = time.perf_counter()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                _synchronize(subject.device)
+                totals[name] += (time.perf_counter() - start) * 1e3
+                running.discard(name)
+
+        return run
+
+    # A head's own methods, not its forward(), are what a detector calls.
+    for name, child in subject.model.named_children():
+        for method in ('forward', 'predict'):
+            if callable(getattr(child, method, None)):
+                setattr(child, method, timed(name, getattr(child, method)))
+                replaced.append((child, method))
+    try:
+        for _ in range(iters):
+            totals.clear()
+            start = time.perf_counter()
+            subject.step()
+            _synchronize(subject.device)
+            totals['other'] = (time.perf_counter() - start) * 1e3 - totals.total()
+            for name, value in totals.items():
+                records[name].append(value)
+    finally:
+        for child, method in replaced:
+            delattr(child, method)
+    return {name: float(np.median(values)) for name, values in records.items()}
+
+
 def _synchronize(device: torch.device) -> None:
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
@@ -239,26 +295,28 @@ def measure(subjects: Sequence[Subject], iters: int = 20, warmup: int = 5) -> li
     """Measures each subject; the timed steps of several alternate.
 
     Returns:
-        One dict for each subject: ``parameters``; ``latency_ms`` (median, p10, p90 and all ``times``); ``throughput``
-        (samples per second at the median); ``memory_bytes`` (``resident``: parameters, buffers and optimizer state,
-        ``step``: the peak of activations, gradients and workspaces above it, ``peak``: their sum); ``flops`` (see
-        :func:`~mvbench_plugins.common.flops.count_flops`: one sample, inference path); ``info`` (what the modules of
-        the model report of themselves).
+        One dict for each subject: ``parameters``; ``latency_ms`` (median, p10, p90 and all ``times``); ``parts_ms``
+        (see :func:`time_parts`); ``throughput`` (samples per second at the median); ``memory_bytes`` (``resident``:
+        parameters, buffers and optimizer state, ``step``: the peak of activations, gradients and workspaces above it,
+        ``peak``: their sum); ``flops`` (see :func:`~mvbench_plugins.common.flops.count_flops`: one sample, inference
+        path); ``info`` (what the modules of the model report of themselves).
     """
     all_times = time_steps(subjects, iters, warmup)
     results = []
     for subject, times in zip(subjects, all_times):
         low, median, high = np.percentile(times, [10, 50, 90]).tolist()
         info = subject.info()
+        parts = time_parts(subject, iters)
         step_bytes = peak_bytes(subject.step, subject.device)
         resident = subject.resident_bytes()
         results.append(
             dict(
                 parameters=subject.parameters(),
                 latency_ms=dict(median=median, p10=low, p90=high, times=times),
+                parts_ms=parts,
                 throughput=subject.batch * 1e3 / median,
                 memory_bytes=dict(resident=resident, step=step_bytes, peak=resident + step_bytes),
-                flops=count_flops(subject.model, make_inputs(subject.model, 1, subject.shape, False)),
+                flops=count_flops(subject.model, make_inputs(subject.model, 1, subject.shape, False, subject.cfg)),
                 info=info,
             )
         )

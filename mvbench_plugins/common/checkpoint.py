@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from .inert_unpickler import unreadable
+from .inert_unpickler import load_plain_pickle, unreadable
 
 
 class Rule(NamedTuple):
@@ -60,12 +61,12 @@ def find_state_dict(checkpoint: Mapping) -> Mapping[str, Tensor]:
     Raises:
         ValueError: neither holds a mapping of names to tensors.
     """
-    for candidate in (*(checkpoint.get(key) for key in ('state_dict', 'model_state', 'model')), checkpoint):
+    for candidate in (*(checkpoint.get(key) for key in ('state_dict', 'model_state', 'model', 'module')), checkpoint):
         if isinstance(candidate, Mapping) and any(isinstance(value, Tensor) for value in candidate.values()):
             return candidate
     raise ValueError(
-        f'no weights found: expected a mapping of names to tensors, at the top or under "state_dict", "model_state" or '
-        f'"model"; found the keys {sorted(map(str, checkpoint))[:10]}'
+        f'no weights found: expected a mapping of names to tensors, at the top or under "state_dict", "model_state", '
+        f'"model" or "module"; found the keys {sorted(map(str, checkpoint))[:10]}'
     )
 
 
@@ -95,23 +96,63 @@ def accept_official_checkpoints(model: nn.Module, convert: Callable[[dict[str, T
         model: the top-level model.
         convert: the plugin's conversion; must pass the plugin's own names unchanged.
     """
+    _convert_on_load(
+        model,
+        convert,
+        elsewhere='backbone.',
+        remedy='Use the config that belongs to the checkpoint. To take only the backbone from it, set '
+        "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=FILE, prefix='backbone.').",
+    )
 
+
+def accept_official_backbones(backbone: nn.Module, convert: Callable[[dict[str, Tensor]], Conversion]) -> None:
+    """The same for a backbone that loads officially released pretrained files (``init_cfg`` or ``pretrained``).
+
+    Args:
+        backbone: the backbone.
+        convert: conversion of the names inside of the backbone; must pass the backbone's own names unchanged.
+    """
+    _convert_on_load(backbone, convert, None, 'Use the pretrained file that belongs to this backbone.')
+
+
+def _convert_on_load(
+    module: nn.Module, convert: Callable[[dict[str, Tensor]], Conversion], elsewhere: str | None, remedy: str
+) -> None:
     def hook(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict, *_) -> None:
         own = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(prefix)}
         converted = convert({key[len(prefix) :]: value for key, value in own.items()}).state_dict
         state_dict.update({prefix + key: value for key, value in converted.items()})
-        expected = {key: value for key, value in module.state_dict().items() if not key.startswith('backbone.')}
+        expected = {k: v for k, v in module.state_dict().items() if elsewhere is None or not k.startswith(elsewhere)}
         matched = [k for k, v in expected.items() if k in converted and converted[k].shape == v.shape]
-        if len(matched) * 2 < len(expected):
+        # A backbone that is loaded as a part of its model has nothing to say about files without it.
+        if len(matched) * 2 < len(expected) and not (prefix and not own):
+            outside = f' outside of {elsewhere.rstrip(".")}' if elsewhere else ''
             raise ValueError(
                 f'{local_metadata.get("source", "The checkpoint")} holds weights of another model: '
-                f'{len(matched)} of the {len(expected)} entries of {type(module).__name__} outside of its backbone '
+                f'{len(matched)} of the {len(expected)} entries of {type(module).__name__}{outside} '
                 f'were found. It has entries such as {sorted(own)[:3]}, expected are such as {sorted(expected)[:3]}. '
-                'Use the config that belongs to the checkpoint. To take only the backbone from it, set '
-                "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=FILE, prefix='backbone.')."
+                f'{remedy}'
             )
 
-    model.register_load_state_dict_pre_hook(hook)
+    module.register_load_state_dict_pre_hook(hook)
+
+
+def load_blobs(path: Path) -> dict[str, Tensor]:
+    """Weights of a plain pickle of numpy arrays: the ``*.pkl`` files of the Caffe2 era.
+
+    Args:
+        path: file that holds a mapping of names to arrays, at the top or under ``blobs`` or ``model``.
+
+    Raises:
+        ValueError: the file is no such pickle; objects other than arrays and plain containers are never built.
+    """
+    content = load_plain_pickle(path)
+    for candidate in (*(content.get(key) for key in ('blobs', 'model')), content) if isinstance(content, dict) else ():
+        if isinstance(candidate, dict):
+            arrays = {key: value for key, value in candidate.items() if isinstance(value, np.ndarray)}
+            if arrays:
+                return {key: torch.from_numpy(np.array(value)) for key, value in arrays.items()}
+    raise ValueError(f'checkpoint {path} holds no arrays by name, expected them at the top, under "blobs" or "model"')
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
@@ -127,6 +168,8 @@ def load_local_checkpoint(filename: str, map_location: str | None = None) -> dic
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist: check the path (current folder: {Path.cwd()})')
+    if path.suffix == '.pkl':
+        return dict(state_dict=load_blobs(path))
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from torch import nn
 
-InputMaker = Callable[[nn.Module, int, tuple[int, int], bool], dict]
+InputMaker = Callable[[nn.Module, int, tuple[int, int], bool, Config], dict]
 
 _INPUT_MAKERS: dict[str, InputMaker] = {}
 
@@ -26,7 +27,7 @@ def register_inputs(preprocessor: str) -> Callable[[InputMaker], InputMaker]:
     return register
 
 
-def make_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: bool) -> dict:
+def make_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: bool, cfg: Config) -> dict:
     """Makes a random batch as a dataloader would hand it to ``model``.
 
     Args:
@@ -34,6 +35,7 @@ def make_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: boo
         batch: Number of samples.
         shape: (height, width) of the resized, unpadded images in pixels.
         train: Whether to add annotations.
+        cfg: Config of the model, for what the model itself does not know, such as the length of clips.
 
     Returns:
         The argument of ``model.train_step`` / ``model.test_step``, on the CPU.
@@ -48,11 +50,11 @@ def make_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: boo
             f'are {", ".join(sorted(_INPUT_MAKERS))}. Decorate a function that makes them with '
             f"mvbench_plugins.common.random_inputs.register_inputs('{name}')"
         )
-    return _INPUT_MAKERS[name](model, batch, shape, train)
+    return _INPUT_MAKERS[name](model, batch, shape, train, cfg)
 
 
 @register_inputs('DetDataPreprocessor')
-def detection_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: bool) -> dict:
+def detection_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: bool, cfg: Config) -> dict:
     """Makes noise images and, for training, eight boxes on each (with masks if the model has a mask head)."""
     from mmdet.structures import DetDataSample
     from mmdet.structures.bbox import HorizontalBoxes
@@ -72,9 +74,7 @@ def detection_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train
             )
         )
         if train:
-            size = rng.uniform(0.125, 0.5, (8, 2))
-            corner = rng.uniform(0, 1 - size)
-            boxes = (np.concatenate([corner, corner + size], 1) * (width, height, width, height)).astype(np.float32)
+            boxes = _random_boxes(rng, shape)
             objects = InstanceData(
                 bboxes=HorizontalBoxes(torch.from_numpy(boxes)),
                 labels=torch.from_numpy(rng.integers(0, num_classes, len(boxes))),
@@ -88,3 +88,36 @@ def detection_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train
             sample.ignored_instances = objects[:0]
         samples.append(sample)
     return dict(inputs=inputs, data_samples=samples)
+
+
+@register_inputs('ClipDataPreprocessor')
+def clip_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: bool, cfg: Config) -> dict:
+    """Makes noise clips of the length that the config's test pipeline gives and, for training, eight people each."""
+    from mmaction.structures import ActionDataSample
+    from mmengine.structures import InstanceData
+
+    lengths = [step['clip_len'] for step in cfg.test_dataloader.dataset.pipeline if 'clip_len' in step]
+    if len(lengths) != 1:
+        raise ValueError(
+            f'{cfg.filename}: test_dataloader.dataset.pipeline has {len(lengths)} steps with clip_len, expected one: '
+            'it tells how many frames the benchmark has to make'
+        )
+    rng = np.random.default_rng(0)
+    inputs, samples = [], []
+    for index in range(batch):
+        inputs.append(torch.from_numpy(rng.integers(0, 256, (3, lengths[0], *shape), dtype=np.uint8)))
+        sample = ActionDataSample(metainfo=dict(img_shape=shape, video_id=str(index), timestamp=902))
+        if train:
+            boxes = torch.from_numpy(_random_boxes(rng, shape))
+            actions = rng.random((len(boxes), cfg.train_dataloader.dataset.num_classes)) < 0.03
+            sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.from_numpy(actions.astype(np.float32)))
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def _random_boxes(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Eight boxes as corners in pixels, float32 ``(8, 4)``."""
+    height, width = shape
+    size = rng.uniform(0.125, 0.5, (8, 2))
+    corner = rng.uniform(0, 1 - size)
+    return (np.concatenate([corner, corner + size], 1) * (width, height, width, height)).astype(np.float32)

@@ -57,16 +57,21 @@ def sample_pyramid(pyramid: FlatPyramid, points: Tensor, level_weights: Tensor) 
 
 
 def _sample_grid(pyramid: FlatPyramid, points: Tensor, level_weights: Tensor) -> Tensor:
-    """The definition, on any device: one ``grid_sample`` per level."""
-    sampled = 0
-    levels = pyramid.value.split([h * w for h, w in pyramid.shapes], dim=1)
-    for level, (rows, (h, w), stride) in enumerate(zip(levels, pyramid.shapes, pyramid.strides, strict=True)):
-        feat = rows.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, (h, w))  # [B * G, C / G, H, W]
-        grid = points / points.new_tensor([w * stride, h * stride]) * 2 - 1
-        found = F.grid_sample(feat, grid.transpose(1, 2).flatten(0, 1), align_corners=False)  # [B * G, C / G, N, P]
-        found = found.unflatten(0, (-1, points.shape[2])).permute(0, 3, 1, 4, 2)
-        sampled = sampled + found * level_weights[..., level, None]
-    return sampled
+    """The definition, on any device: one ``grid_sample`` per group and level."""
+    sizes = [h * w for h, w in pyramid.shapes]
+    groups = []
+    for group, table in enumerate(pyramid.value.unbind(2)):  # [B, S, C / G]
+        sampled = 0
+        for level, (rows, (h, w), stride) in enumerate(
+            zip(table.split(sizes, dim=1), pyramid.shapes, pyramid.strides, strict=True)
+        ):
+            # A view: the channels of a cell stay neighbours in memory, which is also how they are read.
+            feat = rows.transpose(1, 2).unflatten(-1, (h, w))  # [B, C / G, H, W]
+            grid = points[:, :, group] / points.new_tensor([w * stride, h * stride]) * 2 - 1
+            found = F.grid_sample(feat, grid, align_corners=False)  # [B, C / G, N, P]
+            sampled = sampled + found * level_weights[:, None, :, group, :, level]
+        groups.append(sampled.permute(0, 2, 3, 1))
+    return torch.stack(groups, dim=2)
 
 
 def _sample_gather(pyramid: FlatPyramid, points: Tensor, level_weights: Tensor) -> Tensor:

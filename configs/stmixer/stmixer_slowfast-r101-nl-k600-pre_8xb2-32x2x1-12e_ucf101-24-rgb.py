@@ -1,0 +1,11 @@
+_base_ = [
+    './_base_/stmixer_slowfast-r101-nl.py',
+    './_base_/schedule_12e.py',
+    '../_base_/datasets/ucf101_24.py',
+    '../_base_/pipelines/clip_32x2.py',
+]
+
+model = dict(head=dict(num_classes=24))
+train_dataloader = dict(dataset=dict(pipeline={{_base_.train_pipeline}}))
+val_dataloader = dict(dataset=dict(pipeline={{_base_.test_pipeline}}))
+test_dataloader = val_dataloader

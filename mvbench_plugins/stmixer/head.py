@@ -1,0 +1,220 @@
+"""The decoder as a whole: initial queries, stages, matching and losses, post-processing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmaction.registry import MODELS
+from mmaction.structures import ActionDataSample
+from mmdet.registry import TASK_UTILS
+from mmdet.utils import reduce_mean
+from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mvbench_plugins.common.xyzr import encode_xyzr
+
+from .decoder_stage import Predictions, Queries, STMixerDecoderStage
+from .sampling import flatten_clip_pyramid
+
+PERSON, BACKGROUND = 0, 1
+
+
+@MODELS.register_module()
+class STMixerHead(BaseModule):
+    """Queries that become people and their actions (sections 3.2 to 3.4 of the paper).
+
+    Args:
+        num_classes: number of actions, without the unused column 0 of the labels (80 for AVA).
+        num_frames: frames T of the feature space.
+        num_queries: queries per clip.
+        num_stages: decoder stages; weights are not shared.
+        strides: of the levels of the feature space, in pixels.
+        stage: further arguments of :class:`~mvbench_plugins.stmixer.decoder_stage.STMixerDecoderStage`.
+        assigner: mmdet assigner that matches queries and people.
+        loss_person: mmdet softmax loss of person against background, with ``class_weight``.
+        loss_action: mmdet sigmoid loss of the matched queries' actions.
+        loss_bbox: mmdet loss of boxes relative to the clip.
+        loss_giou: mmdet IoU loss of boxes in pixels.
+        test_cfg: ``person_score_thr``: queries with a lower person score are left out; ``fallback_topk``: so many of
+            the best are given where none reaches it.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_frames: int,
+        assigner: dict,
+        loss_person: dict,
+        loss_action: dict,
+        loss_bbox: dict,
+        loss_giou: dict,
+        test_cfg: dict,
+        num_queries: int = 100,
+        num_stages: int = 6,
+        strides: Sequence[int] = (4, 8, 16, 32),
+        stage: dict | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.strides = tuple(strides)
+        self.test_cfg = test_cfg
+        self.stages = nn.ModuleList(
+            STMixerDecoderStage(num_classes, num_frames, **(stage or {})) for _ in range(num_stages)
+        )
+        self.num_frames = num_frames
+        self.num_groups = self.stages[0].num_groups
+        self.spatial_queries = nn.Embedding(num_queries, self.stages[0].embed_dims)
+        self.temporal_queries = nn.Embedding(num_queries, self.stages[0].embed_dims)
+        self.assigner = TASK_UTILS.build(assigner)
+        self.loss_person = MODELS.build(loss_person)
+        self.loss_action = MODELS.build(loss_action)
+        self.loss_bbox = MODELS.build(loss_bbox)
+        self.loss_giou = MODELS.build(loss_giou)
+
+    def forward(self, feats: Sequence[Tensor], clip_shapes: Sequence[tuple[int, int]]) -> list[Predictions]:
+        """Run all stages.
+
+        Args:
+            feats: feature space ``[B, C, T, H_l, W_l]``.
+            clip_shapes: height and width of each clip in pixels, before padding.
+
+        Returns:
+            The predictions of each stage.
+
+        Raises:
+            ValueError: the feature space has another number of frames than the head was built for.
+        """
+        if feats[0].shape[2] != self.num_frames:
+            raise ValueError(
+                f'the feature space has {feats[0].shape[2]} frames, the head was built for num_frames='
+                f'{self.num_frames}: clip_len of the pipeline, the backbone and the head must agree'
+            )
+        pyramid = flatten_clip_pyramid(feats, self.strides, self.num_groups)
+        queries = self._initial_queries(pyramid.value.new_tensor([(0, 0, w, h) for h, w in clip_shapes]))
+        outputs = []
+        for stage in self.stages:
+            queries, predictions = stage(pyramid, queries)
+            outputs.append(predictions)
+        return outputs
+
+    def _initial_queries(self, boxes: Tensor) -> Queries:
+        """Learnt contents, normalised; every box is the whole clip ``[B, 4]``."""
+        contents = (
+            F.layer_norm(queries.weight, queries.weight.shape[-1:]).expand(len(boxes), -1, -1)
+            for queries in (self.spatial_queries, self.temporal_queries)
+        )
+        position = encode_xyzr(boxes)[:, None].expand(-1, self.spatial_queries.num_embeddings, -1)
+        return Queries(position, *contents)
+
+    def loss(self, feats: Sequence[Tensor], data_samples: Sequence[ActionDataSample]) -> dict[str, Tensor]:
+        """Losses of all stages; the last one's have no prefix, stage k has ``dk.``.
+
+        Each is divided by the number of losses, so that their sum, which the runner back-propagates, is the published
+        objective: the mean.
+
+        Args:
+            feats: feature space ``[B, C, T, H_l, W_l]``.
+            data_samples: with ``gt_instances``: ``bboxes`` (pixels) and ``labels`` (multi-hot, column = action id, 0 is
+                unused), and metainfo ``img_shape``.
+
+        Raises:
+            ValueError: the labels have another number of columns than the head has classes.
+        """
+        targets = [sample.gt_instances for sample in data_samples]
+        columns = {target.labels.shape[-1] for target in targets}
+        if columns != {self.num_classes + 1}:
+            raise ValueError(
+                f'labels have {sorted(columns)} columns, the head has {self.num_classes} classes and expects '
+                f'{self.num_classes + 1} (column 0 is unused): set num_classes of the dataset to that of the head plus 1'
+            )
+        shapes = [sample.img_shape for sample in data_samples]
+        num_people = feats[0].new_tensor(float(sum(map(len, targets))))
+        num_people = reduce_mean(num_people).clamp(min=1.0)
+        outputs = self(feats, shapes)
+        losses = {}
+        for k, predictions in enumerate(outputs):
+            prefix = '' if k == len(outputs) - 1 else f'd{k}.'
+            stage_losses = self._stage_loss(predictions, targets, shapes, num_people)
+            losses.update({prefix + name: loss for name, loss in stage_losses.items()})
+        return {name: loss / len(losses) for name, loss in losses.items()}
+
+    def _stage_loss(
+        self,
+        predictions: Predictions,
+        targets: Sequence[InstanceData],
+        shapes: Sequence[tuple[int, int]],
+        num_people: Tensor,
+    ) -> dict[str, Tensor]:
+        matches = [
+            self._match(logits, boxes, target, shape)
+            for logits, boxes, target, shape in zip(
+                predictions.person_logits, predictions.boxes, targets, shapes, strict=True
+            )
+        ]
+        clip = torch.cat([query.new_full(query.shape, i) for i, (query, _) in enumerate(matches)])
+        query = torch.cat([query for query, _ in matches])
+        people = [target[person] for target, (_, person) in zip(targets, matches, strict=True)]
+
+        classes = query.new_full(predictions.person_logits.shape[:2], BACKGROUND)
+        classes[clip, query] = PERSON
+        class_weight = predictions.boxes.new_tensor(self.loss_person.class_weight)
+        losses = dict(
+            loss_person=self.loss_person(
+                predictions.person_logits.flatten(0, 1),
+                classes.flatten(),
+                # Weighted mean: mmdet's own average would divide by the number of queries.
+                avg_factor=class_weight[classes].sum(),
+            )
+        )
+        action_logits = predictions.action_logits[clip, query]
+        actions = torch.cat([person.labels for person in people])[:, 1:]
+        # The mean over no person at all would be NaN.
+        losses['loss_action'] = self.loss_action(action_logits, actions) if len(query) else action_logits.sum()
+        boxes, whwh = predictions.boxes[clip, query], predictions.boxes.new_tensor([(w, h, w, h) for h, w in shapes])
+        target_boxes = torch.cat([person.bboxes for person in people])
+        losses['loss_bbox'] = self.loss_bbox(boxes / whwh[clip], target_boxes / whwh[clip], avg_factor=num_people)
+        losses['loss_giou'] = self.loss_giou(boxes, target_boxes, avg_factor=num_people)
+        return losses
+
+    @torch.no_grad()
+    def _match(
+        self, person_logits: Tensor, boxes: Tensor, target: InstanceData, shape: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Indices of matched queries, in order, and of their people."""
+        people = InstanceData(bboxes=target.bboxes, labels=target.bboxes.new_full((len(target),), PERSON).long())
+        queries = InstanceData(bboxes=boxes, scores=person_logits.float())
+        found = self.assigner.assign(queries, people, img_meta=dict(img_shape=shape)).gt_inds
+        query = (found > 0).nonzero().flatten()
+        return query, found[query] - 1
+
+    def predict(self, feats: Sequence[Tensor], data_samples: Sequence[ActionDataSample]) -> list[ActionDataSample]:
+        """People and their actions, by the last stage.
+
+        Args:
+            feats: feature space ``[B, C, T, H_l, W_l]``.
+            data_samples: with metainfo ``img_shape``.
+
+        Returns:
+            The data samples with ``pred_instances``: ``bboxes`` (relative to the clip, 0 to 1), ``scores``
+            ``[n, num_classes + 1]`` (column = action id, column 0 is zero) and ``person_scores``. Action scores are
+            not multiplied by the person score; there is no suppression of duplicates.
+        """
+        shapes = [sample.img_shape for sample in data_samples]
+        last = self(feats, shapes)[-1]
+        person_scores = last.person_logits.float().softmax(-1)[..., PERSON]
+        action_scores = F.pad(last.action_logits.float().sigmoid(), (1, 0))
+        for i, (sample, (height, width)) in enumerate(zip(data_samples, shapes, strict=True)):
+            keep = (person_scores[i] >= self.test_cfg['person_score_thr']).nonzero().flatten()
+            if not len(keep):
+                keep = person_scores[i].topk(min(self.test_cfg['fallback_topk'], len(person_scores[i]))).indices
+            boxes = last.boxes[i, keep]
+            largest = boxes.new_tensor([width - 1, height - 1] * 2)
+            sample.pred_instances = InstanceData(
+                bboxes=torch.minimum(boxes.clamp(min=0), largest) / boxes.new_tensor([width, height] * 2),
+                scores=action_scores[i, keep],
+                person_scores=person_scores[i, keep],
+            )
+        return list(data_samples)

@@ -1,0 +1,65 @@
+"""Adaptive space-time sampling (section 3.2 of the paper): the same points on every frame of a 4D feature space.
+
+A point has a place and a scale, but no time. So the frames of a clip can ride along as channels: one table row holds a
+position of the pyramid at all times, and places, bilinear weights and level weights are computed once per point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mvbench_plugins.common.xyzr import xyzr_sizes
+from mvbench_plugins.ops.pyramid_sampling import FlatPyramid, sample_pyramid
+
+#: A level of stride s is read best at the scale z = log2(s) + 1: stride 4 at z = 3, as in released weights.
+_SCALE_OF_STRIDE_1 = 1.0
+
+
+def flatten_clip_pyramid(feats: Sequence[Tensor], strides: Sequence[int], num_groups: int) -> FlatPyramid:
+    """Feature space ``[B, C, T, H_l, W_l]`` as a table ``[B, sum(H_l * W_l), G, T * C / G]``.
+
+    Group g holds the g-th contiguous block of channels. The table is float32 whatever autocast says: sampling positions
+    of half precision would be off by whole pixels.
+    """
+    rows = [feat.unflatten(1, (num_groups, -1)).permute(0, 4, 5, 1, 3, 2).flatten(1, 2).flatten(3) for feat in feats]
+    shapes = tuple((feat.shape[-2], feat.shape[-1]) for feat in feats)
+    return FlatPyramid(torch.cat(rows, dim=1).float(), shapes, tuple(strides))
+
+
+def sampling_points(position: Tensor, offsets: Tensor) -> Tensor:
+    """Place offsets relative to boxes.
+
+    Args:
+        position: boxes as xyzr ``[B, N, 4]``.
+        offsets: ``[B, N, G, P, 3]`` in units of width, height and octaves.
+
+    Returns:
+        ``[B, N, G, P, 3]``: x and y in pixels of the padded clip, z in octaves.
+    """
+    anchor = position[:, :, None, None]
+    xy = anchor[..., :2] + offsets[..., :2] * xyzr_sizes(anchor)
+    return torch.cat([xy, anchor[..., 2:3] + offsets[..., 2:]], dim=-1)
+
+
+def level_weights(points: Tensor, strides: Sequence[int]) -> Tensor:
+    """How much of each level the points ``[..., 3]`` see, ``[..., L]``: softmax of the squared distance in octaves."""
+    scales = torch.log2(points.new_tensor(strides)) + _SCALE_OF_STRIDE_1
+    return (-((points[..., 2:] - scales) ** 2) / 2).softmax(-1)
+
+
+def sample_clip(pyramid: FlatPyramid, points: Tensor, num_frames: int) -> Tensor:
+    """Features at the points, on every frame.
+
+    Args:
+        pyramid: from :func:`flatten_clip_pyramid`.
+        points: ``[B, N, G, P, 3]``.
+        num_frames: T.
+
+    Returns:
+        ``[B, N, G, T, P, C / G]``.
+    """
+    sampled = sample_pyramid(pyramid, points[..., :2], level_weights(points, pyramid.strides))
+    return sampled.unflatten(-1, (num_frames, -1)).transpose(3, 4)
