@@ -1,0 +1,14 @@
+"""Inferencers, one per task. They are imported on first use, since each needs another toolbox."""
+
+from importlib import import_module
+from typing import Any
+
+_MODULES = {'ActionDetInferencer': 'action_det_inferencer'}
+
+__all__ = ['ActionDetInferencer']
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(f'{__name__}.{_MODULES[name]}'), name)

@@ -1,0 +1,334 @@
+"""From a video to people and what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmaction.structures import ActionDataSample
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.infer import BaseInferencer
+from mmengine.registry import init_default_scope
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from rich.progress import Progress
+
+import mvbench_plugins.common.checkpoint  # noqa: F401  (loads local files with errors that name them)
+from mvbench_plugins import compat
+from mvbench_plugins.apis.action_names import find_action_names
+from mvbench_plugins.apis.action_records import to_record, write_json
+from mvbench_plugins.apis.clip_settings import read_clip_settings
+from mvbench_plugins.apis.clips import Clip, count_key_frames, iter_clips, key_frames
+from mvbench_plugins.apis.draw_actions import draw_actions
+from mvbench_plugins.apis.video_reader import VideoSource, open_video
+from mvbench_plugins.apis.video_writer import AnnotatedVideoWriter
+from mvbench_plugins.datasets.action.ava_files import read_label_map
+from mvbench_plugins.datasets.action.transforms import clip_indices
+
+Source = str | Path | int | np.ndarray
+
+
+class ActionDetInferencer(BaseInferencer):
+    """Detects people and their actions in videos, with any action detector of this suite.
+
+    A detection belongs to a *key frame* and is made from the clip around it. Key frames lie at 0 s, ``interval``,
+    2 * ``interval`` ...; clips are sampled as the test pipeline of the config says, counted at the frame rate that the
+    model was trained at (``fps`` of the test dataset: 30 for AVA; JHMDB and UCF101-24 have none, there frames are taken
+    as they are). Clips that reach over an end of the video repeat its first or last frame.
+
+    :class:`~mmengine.infer.BaseInferencer` handles a list of whole inputs, which for videos would be all of their
+    frames. Model and config are therefore loaded as it does, but frames run through a loop of this class that keeps
+    one clip and one batch, whatever the length of the video.
+
+    Args:
+        model: config, or path of a config file; None takes the config that the checkpoint holds.
+        weights: checkpoint; None leaves the weights random, with a warning.
+        device: such as ``'cuda:0'``; default: an accelerator if there is one.
+        show_progress: whether to show a progress bar.
+        label_map: label map (``.pbtxt``) with the names of the actions; default: what the checkpoint or the config
+            tells.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing, the checkpoint does not fit the model, or the test pipeline of
+            the config has no key frames.
+
+    Examples:
+        >>> inferencer = ActionDetInferencer('config.py', 'checkpoint.pth')
+        >>> result = inferencer('video.mp4', batch_size=4, out='annotated.mp4', json_out='actions.json')
+        >>> result['predictions'][0]['detections'][0]['actions'][0]
+        {'id': 12, 'name': 'stand', 'score': 0.93}
+        >>> for sample in inferencer.stream(0):  # a camera
+        ...     print(sample.time, sample.pred_instances.bboxes)
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Config | ConfigDict | dict | None = None,
+        weights: str | Path | None = None,
+        device: str | None = None,
+        show_progress: bool = True,
+        label_map: str | Path | None = None,
+    ) -> None:
+        compat.apply()
+        if isinstance(model, (str, Path)):
+            if not Path(model).is_file():
+                raise FileNotFoundError(f'config {model} does not exist (current folder: {Path.cwd()})')
+            model = Config.fromfile(model)
+        if device is not None and torch.device(device).type == 'cuda' and not torch.cuda.is_available():
+            raise ValueError(f'device {device!r}: PyTorch finds no GPU here; use cpu')
+        if label_map is not None and not Path(label_map).is_file():
+            raise FileNotFoundError(f'label map {label_map} does not exist (current folder: {Path.cwd()})')
+        names = read_label_map(label_map) if label_map is not None else None
+        init_default_scope((model or {}).get('default_scope') or 'mmaction')
+        super().__init__(
+            model, None if weights is None else str(weights), device, scope='mmaction', show_progress=show_progress
+        )
+        self._names = names or find_action_names(self.model.dataset_meta, self._settings.dataset)
+
+    def __call__(
+        self,
+        inputs: Source,
+        batch_size: int = 1,
+        return_datasamples: bool = False,
+        *,
+        interval: float = 1.0,
+        step: int | None = None,
+        fps: float | None = None,
+        max_seconds: float | None = None,
+        pred_score_thr: float = 0.3,
+        action_thr: float = 0.5,
+        out: str | Path | None = None,
+        json_out: str | Path | None = None,
+    ) -> dict[str, Any]:
+        """Detects in one video from its beginning to its end.
+
+        Ctrl-C is the way to end the stream of a camera: the files are finished and the result is returned. With other
+        videos it is raised on, after the files were finished with what was found until then (``complete`` in the json
+        is false).
+
+        Args:
+            inputs: video file, folder of frames, camera index, URL, or uint8 array ``[t, h, w, 3]`` in BGR order. One
+                video per call.
+            batch_size: clips that go through the model at once.
+            return_datasamples: whether ``predictions`` are data samples, with all boxes and all scores.
+            interval: seconds from key frame to key frame.
+            step: the same in frames of the video, instead of ``interval``; 1 looks at each frame.
+            fps: frame rate of the video, if it does not tell it (folder, array: 30) or tells it wrong.
+            max_seconds: end after so many seconds of video.
+            pred_score_thr: people with a lower person score are neither drawn nor listed.
+            action_thr: actions with a lower score are neither drawn nor listed.
+            out: annotated video to write (.mp4), with all frames of the original in their size and rate. Detections
+                stand from half an interval before their key frame until half an interval after it.
+            json_out: json file to write.
+
+        Returns:
+            ``predictions``: for each key frame ``time`` (seconds), ``frame`` (0-based index) and ``detections``, a list
+            of ``box`` (x1, y1, x2, y2 in pixels of the video), ``person_score`` (where the model has it) and
+            ``actions`` (``id``, ``name``, ``score``, best first); or data samples.
+            ``visualization``: path of the annotated video or None.
+            ``video``: ``source``, ``width``, ``height``, ``fps`` and ``frames`` (how many were read).
+
+        Raises:
+            FileNotFoundError, TypeError, ValueError: an input or an option is wrong; nothing is written.
+        """
+        _check_output(out, inputs, '.mp4')
+        _check_output(json_out, inputs, '.json')
+        records: list[dict] = []
+        samples: list[ActionDataSample] = []
+        complete = False
+        with ExitStack() as stack:
+            video, frames, spacing = _open(inputs, batch_size, interval, step, fps, max_seconds)
+            stack.enter_context(video)
+            writer = None
+            if out is not None:
+                writer = AnnotatedVideoWriter(out, video.size, video.fps, spacing / 2, draw_actions)
+                frames = stack.enter_context(writer).watch(frames)
+            progress = stack.enter_context(Progress(disable=not self.show_progress))
+            found = self._detect(frames, video, spacing, batch_size)
+            try:
+                for sample in progress.track(found, _num_clips(video, spacing, max_seconds), description='Key frames'):
+                    record = to_record(sample, video.size, self._names, pred_score_thr, action_thr)
+                    records.append(record)
+                    if return_datasamples:
+                        samples.append(sample)
+                    if writer is not None:
+                        writer.add(record['frame'], record['detections'])
+                complete = True
+            except KeyboardInterrupt:
+                complete = video.live
+                if not complete:
+                    raise
+            finally:
+                info = _describe(video, inputs)
+                if json_out is not None:
+                    write_json(json_out, dict(video=info, complete=complete, key_frames=records))
+        results = self.postprocess(samples if return_datasamples else records, None if out is None else str(out))
+        return dict(**results, video=info)
+
+    def stream(
+        self,
+        source: Source,
+        batch_size: int = 1,
+        *,
+        interval: float = 1.0,
+        step: int | None = None,
+        fps: float | None = None,
+        max_seconds: float | None = None,
+    ) -> Iterator[ActionDataSample]:
+        """Yields the detections of each key frame as soon as they are there, in constant memory.
+
+        They come when the second half of the clip is read and the batch is full: with AVA's clips of 64 frames about
+        one second after the key frame. Frames that a camera delivers while the model computes wait in its driver, and
+        are lost when that is full: choose an ``interval`` that the model keeps up with.
+
+        Args:
+            source: as ``inputs`` of :meth:`__call__`; so are the others.
+            batch_size: clips that go through the model at once.
+            interval: seconds from key frame to key frame.
+            step: the same in frames, instead of ``interval``.
+            fps: frame rate of the video.
+            max_seconds: end after so many seconds of video.
+
+        Returns:
+            A generator of data samples on the CPU: ``pred_instances`` (``bboxes`` xyxy normalised to [0, 1]; ``scores``
+            with one column per action id; ``person_scores`` where the model has them), ``frame_index`` (0-based),
+            ``time`` (seconds). Closing it frees the file or camera.
+        """
+        video, frames, spacing = _open(source, batch_size, interval, step, fps, max_seconds)
+
+        def detect() -> Iterator[ActionDataSample]:
+            with video:
+                yield from self._detect(frames, video, spacing, batch_size)
+
+        return detect()
+
+    def visualize(self, inputs: list[np.ndarray], preds: list[dict]) -> list[np.ndarray]:
+        """Draws records (``predictions`` of :meth:`__call__`) onto frames, both in BGR order; returns the drawings."""
+        return [draw_actions(frame, record['detections']) for frame, record in zip(inputs, preds, strict=True)]
+
+    def postprocess(self, preds: list, visualization: str | None) -> dict[str, Any]:
+        """Packs the results as inferencers do."""
+        return dict(predictions=preds, visualization=visualization)
+
+    def _detect(
+        self, frames: Iterable[np.ndarray], video: VideoSource, spacing: float, batch_size: int
+    ) -> Iterator[ActionDataSample]:
+        """The loop: frames to clips, clips to batches, batches to one data sample per key frame."""
+        settings = self._settings
+        rate = video.fps / settings.fps if settings.fps else 1.0
+
+        def indices(key_frame: int) -> np.ndarray:
+            return clip_indices(key_frame / rate, None, settings.clip_len, settings.frame_interval, rate)
+
+        packed = (self._pack(clip, video) for clip in iter_clips(frames, key_frames(spacing), indices))
+        for batch in self._get_chunk_data(packed, batch_size):
+            for sample in self.forward(self.collate_fn(batch)):
+                yield sample.cpu()
+
+    def _pack(self, clip: Clip, video: VideoSource) -> dict[str, Any]:
+        """Runs a clip through the test pipeline, from where the frames are decoded."""
+        time = clip.key_frame / video.fps
+        size = clip.frames[0].shape[:2]
+        packed = self.pipeline(
+            dict(
+                imgs=list(clip.frames),
+                img_shape=size,
+                original_shape=size,
+                modality='RGB',
+                num_clips=1,
+                clip_len=len(clip.frames),
+                frame_interval=self._settings.frame_interval,
+                frame_inds=clip.indices,
+                total_frames=video.num_frames,
+                video_id=video.name,
+                timestamp=int(time),
+                img_key=f'{video.name},{int(time):04d}',
+            )
+        )
+        packed['data_samples'].set_metainfo(dict(frame_index=clip.key_frame, time=time))
+        return packed
+
+    def _init_model(self, cfg: Config, weights: str | None, device: str = 'cpu') -> torch.nn.Module:
+        try:
+            return super()._init_model(cfg, weights, device)
+        except AssertionError as error:
+            if cfg:
+                raise
+            raise ValueError(f'checkpoint {weights} does not hold its config: give the config file too') from error
+
+    def _init_pipeline(self, cfg: Config) -> Compose:
+        """The test pipeline behind the decoding; what comes before is done by this class."""
+        self._settings = read_clip_settings(cfg)
+        return Compose(self._settings.steps)
+
+    def _init_collate(self, cfg: Config) -> Any:
+        """Clips of a batch stay apart; the data preprocessor pads and stacks them."""
+        return pseudo_collate
+
+    def _init_visualizer(self, cfg: Config) -> None:
+        """None: drawing needs no state, and the visualizer of a config would make a folder of its own."""
+
+    def _load_weights_to_model(self, model: torch.nn.Module, checkpoint: dict | None, cfg: Config) -> None:
+        """Loads strictly: a model with random parts would give silent nonsense."""
+        model.dataset_meta = ((checkpoint or {}).get('meta') or {}).get('dataset_meta') or {}
+        if checkpoint is None:
+            super()._load_weights_to_model(model, checkpoint, cfg)
+            return
+        try:
+            _load_checkpoint_to_model(model, checkpoint, strict=True)
+        except RuntimeError as error:
+            raise ValueError(
+                f'the checkpoint does not fit the model of {getattr(cfg, "filename", None) or "the config"}: {error}. '
+                'Give the config that belongs to it'
+            ) from error
+
+
+def _open(
+    source: Source,
+    batch_size: int,
+    interval: float,
+    step: int | None,
+    fps: float | None,
+    max_seconds: float | None,
+) -> tuple[VideoSource, Iterator[np.ndarray], float]:
+    """Checks the options and opens the video: itself, those of its frames to look at, frames between key frames."""
+    if batch_size < 1:
+        raise ValueError(f'batch_size: found {batch_size}, expected at least 1')
+    if max_seconds is not None and not 0 < max_seconds < float('inf'):
+        raise ValueError(f'max_seconds: found {max_seconds}, expected a positive number')
+    video = open_video(source, fps)
+    spacing = interval * video.fps if step is None else step
+    if not 1 <= spacing < float('inf'):
+        asked = f'interval: found {interval} s' if step is None else f'step: found {step}'
+        raise ValueError(
+            f'{asked}, expected at least one frame, which lasts {1 / video.fps:.4g} s at {video.fps:g} fps'
+        )
+    limit = None if max_seconds is None else max(1, round(max_seconds * video.fps))
+    return video, islice(video, limit), spacing
+
+
+def _num_clips(video: VideoSource, spacing: float, max_seconds: float | None) -> int | None:
+    """How many key frames to expect, None where nobody knows."""
+    known = [video.num_frames, None if max_seconds is None else max_seconds * video.fps]
+    known = [number for number in known if number is not None]
+    return count_key_frames(spacing, min(known)) if known else None
+
+
+def _describe(video: VideoSource, source: Source) -> dict[str, Any]:
+    width, height = video.size
+    source = video.origin if isinstance(source, np.ndarray) else str(source)
+    return dict(source=source, width=width, height=height, fps=video.fps, frames=video.num_read)
+
+
+def _check_output(path: str | Path | None, source: Source, suffix: str) -> None:
+    if path is None:
+        return
+    if Path(path).suffix.lower() != suffix or Path(path).is_dir():
+        raise ValueError(f'output {path}: expected the name of a file that ends with {suffix}')
+    if isinstance(source, (str, Path)) and Path(path).resolve() == Path(source).resolve():
+        raise ValueError(f'output {path} is the input: choose another name')

@@ -1,0 +1,84 @@
+"""An annotated copy of a video, written while the video is read."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+
+class AnnotatedVideoWriter:
+    """Writes every frame of a video, with the detections of the key frame next to it, in the original size and rate.
+
+    Frames pass through :meth:`watch` on their way to the detector and wait until the detections of their key frame come
+    in by :meth:`add`. What waits is bounded by the extent of a clip plus ``batch_size`` intervals between key frames.
+    Closing writes what still waits and finishes the file, after an interrupt too.
+
+    Args:
+        path: mp4 file; its folder is made.
+        size: (width, height). The codec drops the last column or row of an odd size.
+        fps: frame rate.
+        hold: how many frames before and after its key frame a detection is shown: half of the distance of key frames.
+        draw: gets a frame and the detections of a key frame, returns the frame to write.
+
+    Raises:
+        ValueError: OpenCV cannot write there.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        size: tuple[int, int],
+        fps: float,
+        hold: float,
+        draw: Callable[[np.ndarray, Any], np.ndarray],
+    ) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        # mp4v is the one codec that every OpenCV wheel can write.
+        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), fps, size)
+        if not self._writer.isOpened():
+            raise ValueError(f'OpenCV cannot write a video of {size[0]} x {size[1]} at {fps:g} fps to {path}')
+        self._hold, self._draw = hold, draw
+        self._waiting: deque[np.ndarray] = deque()
+        self._written = 0
+        self._shown_until = 0.0
+        self._detections: Any = None
+
+    def watch(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Passes the frames on, and remembers each until it is written."""
+        for frame in frames:
+            self._waiting.append(frame)
+            yield frame
+
+    def add(self, key_frame: int, detections: Any) -> None:
+        """Takes the detections of the next key frame (0-based index) and writes the frames that they decide."""
+        self._write_shown()
+        self._detections, self._shown_until = detections, key_frame + self._hold
+        self._write_shown()
+
+    def close(self) -> None:
+        """Writes the frames that wait; those too far from any key frame stay without detections. Finishes the file."""
+        try:
+            self._write_shown()
+            while self._waiting:
+                self._write(self._waiting.popleft())
+        finally:
+            self._writer.release()
+
+    def __enter__(self) -> AnnotatedVideoWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write_shown(self) -> None:
+        while self._waiting and self._written < self._shown_until:
+            self._write(self._draw(self._waiting.popleft(), self._detections))
+
+    def _write(self, frame: np.ndarray) -> None:
+        self._writer.write(frame)
+        self._written += 1
