@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,9 +13,9 @@ from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from mvbench_plugins.common.benchmark import Subject, measure, peak_bytes, time_steps
+from mvbench_plugins.common.benchmark import Subject, measure, peak_bytes, time_parts, time_steps
 from mvbench_plugins.common.flops import count_flops
-from mvbench_plugins.common.random_inputs import detection_inputs, make_inputs, register_inputs
+from mvbench_plugins.common.random_inputs import clip_inputs, detection_inputs, make_inputs, register_inputs
 
 spec = importlib.util.spec_from_file_location('benchmark_tool', Path(__file__).parents[1] / 'tools' / 'benchmark.py')
 tool = importlib.util.module_from_spec(spec)
@@ -53,7 +54,7 @@ class ToyPreprocessor(nn.Module):
 
 
 @register_inputs('ToyPreprocessor')
-def toy_inputs(model, batch, shape, train):
+def toy_inputs(model, batch, shape, train, cfg):
     return dict(inputs=torch.ones(batch, *shape, 8))
 
 
@@ -124,6 +125,9 @@ def test_inference_report(config_file, tmp_path, capsys):
     assert result['parameters']['total'] == sum(p.numel() for p in model.parameters())
     latency = result['latency_ms']
     assert len(latency['times']) == 3 and 0 < latency['p10'] <= latency['median'] <= latency['p90']
+    parts = result['parts_ms']
+    assert {'data_preprocessor', 'backbone', 'neck', 'bbox_head', 'other'} == set(parts)
+    assert min(parts.values()) >= 0 and max(parts, key=parts.get) in ('backbone', 'bbox_head')
     assert result['throughput'] == pytest.approx(2e3 / latency['median'])
     memory = result['memory_bytes']
     assert memory['peak'] == memory['resident'] + memory['step']
@@ -164,7 +168,7 @@ def test_training_leaves_the_weights(config_file):
 def test_detection_inputs():
     model = nn.ModuleDict(dict(head=nn.Identity(), mask_head=nn.Identity()))
     model['head'].num_classes, model['mask_head'].num_classes = 3, 80
-    data = detection_inputs(model, 2, (48, 64), True)
+    data = detection_inputs(model, 2, (48, 64), True, Config())
     assert [tuple(image.shape) for image in data['inputs']] == [(3, 48, 64)] * 2
     for sample in data['data_samples']:
         boxes, masks = sample.gt_instances.bboxes.tensor, sample.gt_instances.masks
@@ -172,7 +176,48 @@ def test_detection_inputs():
         assert (boxes[:, 2:] - boxes[:, :2]).min() >= 5
         assert set(sample.gt_instances.labels.tolist()) <= {0, 1, 2}
         assert masks.masks.shape == (len(boxes), 48, 64) and masks.areas.min() > 0
-    assert 'gt_instances' not in detection_inputs(model, 1, (48, 64), False)['data_samples'][0]
+    assert 'gt_instances' not in detection_inputs(model, 1, (48, 64), False, Config())['data_samples'][0]
+
+
+def test_clip_inputs(config_dir):
+    cfg = Config.fromfile(config_dir / 'stmixer' / 'stmixer_r18_toy.py')
+    data = clip_inputs(nn.Identity(), 2, (48, 64), True, cfg)
+    assert [tuple(clip.shape) for clip in data['inputs']] == [(3, 8, 48, 64)] * 2
+    for sample in data['data_samples']:
+        people = sample.gt_instances
+        assert sample.img_shape == (48, 64) and people.labels.shape == (8, 9)
+        assert people.bboxes.min() >= 0 and (people.bboxes[:, 2:] <= torch.tensor([64, 48])).all()
+    del cfg.test_dataloader.dataset.pipeline[0]
+    with pytest.raises(ValueError, match=r'stmixer_r18_toy.py: .*pipeline has 0 steps with clip_len'):
+        clip_inputs(nn.Identity(), 1, (48, 64), False, cfg)
+
+
+def test_parts_add_up(monkeypatch):
+    """What a child does inside of another of its own methods counts once; methods are as before afterwards."""
+    clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+    monkeypatch.setattr('mvbench_plugins.common.benchmark.time', clock)
+
+    def work(seconds):
+        clock.now += seconds
+
+    class Head(nn.Module):
+        def forward(self):
+            work(2)
+
+        def predict(self):
+            work(1)
+            self()
+
+    class Stub:
+        train, compiled, device = False, False, torch.device('cpu')
+        model = nn.ModuleDict(dict(head=Head(), idle=nn.Identity()))
+
+        def step(self):
+            self.model['head'].predict()
+            work(4)
+
+    assert time_parts(Stub(), 2) == dict(head=3000.0, other=4000.0)
+    assert not {'forward', 'predict'} & set(vars(Stub.model['head']))
 
 
 def test_peak_of_known_allocations():
@@ -278,4 +323,4 @@ def test_error_of_unknown_inputs():
         data_preprocessor = nn.Identity()
 
     with pytest.raises(ValueError, match='data preprocessor Identity of Odd; known are .*DetDataPreprocessor'):
-        make_inputs(Odd(), 1, (4, 4), False)
+        make_inputs(Odd(), 1, (4, 4), False, Config())

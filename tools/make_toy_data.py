@@ -54,7 +54,7 @@ def parse_args() -> argparse.Namespace:
         'videos',
     )
     add_video_size(ava)
-    ava.add_argument('--seconds', type=int, default=8, help='length of each video')
+    ava.add_argument('--seconds', type=int, default=12, help='length of each video')
     for layout, name in ((JHMDB, 'JHMDB'), (UCF101_24, 'UCF101-24')):
         tubes = add_format(
             layout.name,

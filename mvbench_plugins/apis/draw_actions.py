@@ -73,7 +73,8 @@ def _draw_label(
     pad = max(2, round(4 * scale))
     letter = cv2.getTextSize('Ag', _FONT, scale, 1)
     row = letter[0][1] + letter[1] + pad
-    lines = [(_fit(text, width - 2 * pad, scale), color) for text, color in lines]
+    # What does not fit into a tiny image is left out, the least actions first.
+    lines = [(_fit(text, width - 2 * pad, scale), color) for text, color in lines[: height // row]]
     widths = [cv2.getTextSize(text, _FONT, scale, 1)[0][0] + 2 * pad for text, _ in lines]
     size = (max(widths, default=0), row * len(lines))
     x, y = _place(box, size, (width, height), taken)

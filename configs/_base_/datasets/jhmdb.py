@@ -32,5 +32,6 @@ val_dataloader = dict(
         test_mode=True,
     ),
 )
+test_dataloader = val_dataloader
 val_evaluator = dict(type='ActionTubeMetric', ann_file=data_root + ann_file, split=1)
 test_evaluator = val_evaluator

@@ -27,7 +27,7 @@ def write_ava(
     num_train: int = 64,
     num_val: int = 16,
     size: tuple[int, int] = (128, 96),
-    seconds: int = 8,
+    seconds: int = 12,
 ) -> bool:
     """Writes ``annotations/``, ``frame_lists/``, ``frames/<video>/<video>_%06d.jpg`` and ``videos/<video>.mp4``.
 
