@@ -84,7 +84,7 @@ def convert(plugin: str, source: Path, destination: Path, config: Path | None = 
         if mismatches:
             listed = '\n  '.join(mismatches)
             raise ValueError(f'{source} does not fit {config}; nothing was written:\n  {listed}')
-        print(f'  loads strictly into {config}{part}')
+        print(f'  {"fits" if part else "loads strictly into"} {config}{part}')
     destination.parent.mkdir(parents=True, exist_ok=True)
     meta = dict(converted_from=source.name, plugin=plugin)
     dataset_meta = _plain(content.get('meta', {})).get('dataset_meta')

@@ -169,7 +169,7 @@ def load_local_checkpoint(filename: str, map_location: str | None = None) -> dic
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist: check the path (current folder: {Path.cwd()})')
     if path.suffix == '.pkl':
-        return dict(state_dict=load_blobs(path))
+        return _with_source(dict(state_dict=load_blobs(path)), path)
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
@@ -183,9 +183,19 @@ def load_local_checkpoint(filename: str, map_location: str | None = None) -> dic
         raise unreadable(path, error) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f'checkpoint {path} holds a {type(checkpoint).__name__}, expected a dict of weights')
-    if 'state_dict' in checkpoint:
-        metadata = getattr(checkpoint['state_dict'], '_metadata', OrderedDict())
-        metadata.setdefault('', {})['source'] = f'checkpoint {path}'
-        checkpoint['state_dict'] = OrderedDict(checkpoint['state_dict'])
-        checkpoint['state_dict']._metadata = metadata
+    if 'state_dict' not in checkpoint:
+        try:
+            checkpoint = dict(state_dict=find_state_dict(checkpoint))
+        except ValueError as error:
+            raise ValueError(f'checkpoint {path}: {error}') from None
+    return _with_source(checkpoint, path)
+
+
+def _with_source(checkpoint: dict, path: Path) -> dict:
+    """Note the file in the state dict's metadata, where the hooks that refuse a file find it."""
+    weights = checkpoint['state_dict']
+    metadata = getattr(weights, '_metadata', OrderedDict())
+    metadata.setdefault('', {})['source'] = f'checkpoint {path}'
+    checkpoint['state_dict'] = OrderedDict(weights)
+    checkpoint['state_dict']._metadata = metadata
     return checkpoint

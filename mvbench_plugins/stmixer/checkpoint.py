@@ -127,11 +127,12 @@ def convert_state_dict(state_dict: Mapping[str, Tensor]) -> Conversion:
     if state_dict and all(key.startswith('module.') for key in state_dict):
         state_dict = {key.removeprefix('module.'): value for key, value in state_dict.items()}
     prefix = 'backbone.'
-    if not any(key.startswith(('stm_head.', 'head.stages.', 'lateral_convs.', 'neck.')) for key in state_dict):
-        backbone, rest = state_dict, {}
-    else:
-        backbone = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-        rest = {key: value for key, value in state_dict.items() if not key.startswith(prefix)}
+    backbone = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    rest = {key: value for key, value in state_dict.items() if not key.startswith(prefix)}
+    if not backbone and not any(
+        re.match(r'(stm_head|head\.(stages|\w+_queries)|lateral_convs|neck)\.', k) for k in rest
+    ):
+        backbone, rest = rest, {}
     converted, dropped = apply_rules(rest, _HEAD_RULES)
     for target, source in zip((converted, dropped), convert_backbone_state_dict(backbone), strict=True):
         target.update({prefix + key: value for key, value in source.items()})

@@ -56,12 +56,12 @@ class STMixer(BaseModel):
         Raises:
             ValueError: unknown mode.
         """
+        if mode not in ('loss', 'predict', 'tensor'):
+            raise ValueError(f"mode {mode!r} is none of 'loss', 'predict' and 'tensor'")
         feats = self.neck(self.backbone(inputs))
         if mode == 'loss':
             return self.head.loss(feats, data_samples)
         if mode == 'predict':
             return self.head.predict(feats, data_samples)
-        if mode == 'tensor':
-            shapes = [s.img_shape for s in data_samples] if data_samples else [tuple(inputs.shape[-2:])] * len(inputs)
-            return self.head(feats, shapes)
-        raise ValueError(f"mode {mode!r} is none of 'loss', 'predict' and 'tensor'")
+        shapes = [s.img_shape for s in data_samples] if data_samples else [tuple(inputs.shape[-2:])] * len(inputs)
+        return self.head(feats, shapes)

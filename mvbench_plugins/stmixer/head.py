@@ -10,7 +10,7 @@ from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 from mmdet.registry import TASK_UTILS
 from mmdet.utils import reduce_mean
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleList
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -61,7 +61,7 @@ class STMixerHead(BaseModule):
         self.num_classes = num_classes
         self.strides = tuple(strides)
         self.test_cfg = test_cfg
-        self.stages = nn.ModuleList(
+        self.stages = ModuleList(  # mmengine's: torch's own would end the chain of init_weights()
             STMixerDecoderStage(num_classes, num_frames, **(stage or {})) for _ in range(num_stages)
         )
         self.num_frames = num_frames
@@ -128,10 +128,11 @@ class STMixerHead(BaseModule):
         if columns != {self.num_classes + 1}:
             raise ValueError(
                 f'labels have {sorted(columns)} columns, the head has {self.num_classes} classes and expects '
-                f'{self.num_classes + 1} (column 0 is unused): set num_classes of the dataset to that of the head plus 1'
+                f'{self.num_classes + 1} (column 0 is unused): set num_classes of the dataset to that of the head + 1'
             )
         shapes = [sample.img_shape for sample in data_samples]
-        num_people = feats[0].new_tensor(float(sum(map(len, targets))))
+        # Counts of more than 256 are no numbers of bfloat16.
+        num_people = torch.tensor(sum(map(len, targets)), dtype=torch.float32, device=feats[0].device)
         num_people = reduce_mean(num_people).clamp(min=1.0)
         outputs = self(feats, shapes)
         losses = {}
@@ -183,10 +184,21 @@ class STMixerHead(BaseModule):
     def _match(
         self, person_logits: Tensor, boxes: Tensor, target: InstanceData, shape: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """Indices of matched queries, in order, and of their people."""
+        """Indices of matched queries, in order, and of their people.
+
+        Raises:
+            ValueError: predictions or targets are not finite.
+        """
         people = InstanceData(bboxes=target.bboxes, labels=target.bboxes.new_full((len(target),), PERSON).long())
         queries = InstanceData(bboxes=boxes, scores=person_logits.float())
-        found = self.assigner.assign(queries, people, img_meta=dict(img_shape=shape)).gt_inds
+        try:
+            found = self.assigner.assign(queries, people, img_meta=dict(img_shape=shape)).gt_inds
+        except ValueError as error:
+            broken = 'annotated boxes' if not target.bboxes.isfinite().all() else 'predictions'
+            raise ValueError(
+                f'the {broken} are not finite, so that queries and people cannot be matched: '
+                + ('check the annotation file' if broken == 'annotated boxes' else 'training has diverged; lower lr')
+            ) from error
         query = (found > 0).nonzero().flatten()
         return query, found[query] - 1
 

@@ -1,5 +1,6 @@
 _base_ = './stmixer.py'
 
+sync_bn = 'torch'  # two clips per GPU are few for statistics
 model = dict(
     backbone=dict(
         type='MultiScaleSlowFast',

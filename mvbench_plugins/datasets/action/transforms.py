@@ -6,7 +6,7 @@ normalised until a decoding transform turns them into pixels, ``(x1, y1, x2, y2)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,47 @@ def clip_indices(
     return np.clip(np.floor(wanted * rate + 0.5), 0, last).astype(np.int64)
 
 
+def transform_boxes(results: dict, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Replace the annotated and the given boxes of a sample by what ``change`` makes of them.
+
+    Args:
+        results: the sample; ``gt_bboxes`` and ``proposals``, float32 ``[n, 4]``, are changed where they are there.
+        change: maps boxes ``[n, 4]``, xyxy, to new ones.
+    """
+    for key in ('gt_bboxes', 'proposals'):
+        if key in results:
+            results[key] = change(results[key]).astype(np.float32)
+
+
+def open_video(filename: str | Path, num_threads: int = 1) -> Any:
+    """Open a video file in place.
+
+    Returns:
+        A ``decord.VideoReader``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file cannot be decoded or has no frames.
+    """
+    import decord
+
+    if not Path(filename).is_file():
+        raise FileNotFoundError(f'video {filename} does not exist: check data_prefix of the dataset')
+    try:
+        reader = decord.VideoReader(str(filename), num_threads=num_threads)
+    except (decord.DECORDError, RuntimeError) as error:
+        raise undecodable(filename, error) from None
+    if not len(reader):
+        raise ValueError(f'video {filename} has no frames; copy or convert it again')
+    return reader
+
+
+def undecodable(video: str | Path, error: Exception) -> ValueError:
+    """The error for a video that is damaged, with the last line of what the decoder says."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    return ValueError(f'video {video} cannot be decoded; copy or convert it again ({reason})')
+
+
 @TRANSFORMS.register_module()
 class SampleKeyFrameClip(BaseTransform):
     """Choose the frames around the key frame, without jitter, in training and test alike.
@@ -50,11 +91,14 @@ class SampleKeyFrameClip(BaseTransform):
     Args:
         clip_len: frames of the clip.
         frame_interval: distance between two of them, at the rate ``fps`` of the data set.
+        offset: frames at that rate by which the whole clip is moved; element ``clip_len // 2`` is the key frame where
+            it is 0.
     """
 
-    def __init__(self, clip_len: int, frame_interval: int) -> None:
+    def __init__(self, clip_len: int, frame_interval: int, offset: int = 0) -> None:
         self.clip_len = clip_len
         self.frame_interval = frame_interval
+        self.offset = offset
 
     def transform(self, results: dict) -> dict:
         """Add ``frame_inds``, file numbers for frames on disk (``start_index`` added)."""
@@ -66,7 +110,8 @@ class SampleKeyFrameClip(BaseTransform):
                 f'{results["key_frame"] * rate:.0f}, the video has {results["total_frames"]}. Is the video complete, '
                 'and do fps and timestamp_start of the dataset fit it?'
             )
-        frames = clip_indices(results['key_frame'], results['total_frames'], self.clip_len, self.frame_interval, rate)
+        centre = results['key_frame'] + self.offset
+        frames = clip_indices(centre, results['total_frames'], self.clip_len, self.frame_interval, rate)
         results['frame_inds'] = frames + results.get('start_index', 0)
         results['clip_len'] = self.clip_len
         results['frame_interval'] = self.frame_interval
@@ -79,23 +124,25 @@ class OpenVideo(DecordInit):
     """mmaction's ``DecordInit`` that opens the file in place, instead of reading all of it, and names what is wrong."""
 
     def _get_video_reader(self, filename: str) -> Any:
-        import decord
-
-        if not Path(filename).is_file():
-            raise FileNotFoundError(f'video {filename} does not exist: check data_prefix of the dataset')
-        try:
-            reader = decord.VideoReader(str(filename), num_threads=self.num_threads)
-        except decord.DECORDError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise ValueError(f'video {filename} cannot be decoded; copy or convert it again ({reason})') from None
-        if not len(reader):
-            raise ValueError(f'video {filename} has no frames; copy or convert it again')
-        return reader
+        return open_video(filename, self.num_threads)
 
 
 @TRANSFORMS.register_module()
 class DecodeVideoClip(DecordDecode):
-    """mmaction's ``DecordDecode``; frames in RGB order, boxes become pixels."""
+    """mmaction's ``DecordDecode`` with errors that name the file; frames in RGB order, boxes become pixels."""
+
+    def transform(self, results: dict) -> dict:
+        """Add ``imgs``, ``img_shape``, ``original_shape``.
+
+        Raises:
+            ValueError: pictures of the clip are damaged.
+        """
+        import decord
+
+        try:
+            return super().transform(results)
+        except (decord.DECORDError, RuntimeError) as error:
+            raise undecodable(f'{results["filename"]}, key frame {results["img_key"]},', error) from None
 
 
 @TRANSFORMS.register_module()
@@ -141,7 +188,7 @@ class ResizeShortSide(BaseTransform):
         self.scales = [scale] if isinstance(scale, int) else list(scale)
 
     def transform(self, results: dict) -> dict:
-        """Resize ``imgs`` bilinearly; set ``img_shape``, scale ``gt_bboxes`` (pixels)."""
+        """Resize ``imgs`` bilinearly; set ``img_shape``, scale ``gt_bboxes`` and ``proposals`` (pixels)."""
         scale = self.scales[np.random.randint(len(self.scales))] if len(self.scales) > 1 else self.scales[0]
         height, width = results['img_shape']
         short = min(height, width)
@@ -150,9 +197,15 @@ class ResizeShortSide(BaseTransform):
         )
         results['imgs'] = [mmcv.imresize(image, (new_width, new_height)) for image in results['imgs']]
         results['img_shape'] = (new_height, new_width)
-        if 'gt_bboxes' in results:
-            results['gt_bboxes'] = results['gt_bboxes'] * np.float32(scale / short)
+        transform_boxes(results, lambda boxes: boxes * np.float32(scale / short))
         return results
+
+
+def flip_boxes(boxes: np.ndarray, width: int) -> np.ndarray:
+    """Mirror boxes ``[n, 4]``, xyxy in pixels of an image of this width: ``x`` becomes ``width - 1 - x``."""
+    flipped = boxes.copy()
+    flipped[:, 0::2] = width - 1 - boxes[:, 2::-2]
+    return flipped
 
 
 @TRANSFORMS.register_module()
@@ -169,27 +222,23 @@ class FlipClip(BaseTransform):
         self.prob = prob
 
     def transform(self, results: dict) -> dict:
-        """Mirror ``imgs`` and ``gt_bboxes`` (pixels), or neither."""
+        """Mirror ``imgs``, ``gt_bboxes`` and ``proposals`` (pixels), or none of them."""
         if np.random.rand() >= self.prob:
             return results
         results['imgs'] = [np.ascontiguousarray(image[:, ::-1]) for image in results['imgs']]
-        if 'gt_bboxes' in results:
-            boxes = results['gt_bboxes'].copy()
-            boxes[:, 0::2] = results['img_shape'][1] - 1 - boxes[:, 2::-2]
-            results['gt_bboxes'] = boxes
+        transform_boxes(results, lambda boxes: flip_boxes(boxes, results['img_shape'][1]))
         return results
 
 
 @TRANSFORMS.register_module()
 class ClipBoxes(BaseTransform):
-    """Clip ``gt_bboxes`` (pixels) to ``[0, width - 1] x [0, height - 1]``; no box is dropped."""
+    """Clip ``gt_bboxes`` and ``proposals`` (pixels) to ``[0, width - 1] x [0, height - 1]``; no box is dropped."""
 
     def transform(self, results: dict) -> dict:
         """Clip the boxes, where there are any."""
-        if 'gt_bboxes' in results:
-            height, width = results['img_shape']
-            limits = np.array([width - 1, height - 1] * 2, np.float32)
-            results['gt_bboxes'] = np.clip(results['gt_bboxes'], 0, limits)
+        height, width = results['img_shape']
+        limits = np.array([width - 1, height - 1] * 2, np.float32)
+        transform_boxes(results, lambda boxes: np.clip(boxes, 0, limits))
         return results
 
 
