@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from .ava_files import AVARows, read_ava_csv, read_exclusions, read_label_map
 from .ava_sources import VideoSource, check_filename_template, find_frame_folders, find_listed_frames, find_video_files
 from .key_frames import KeyFrameDataset, key_frame_entry
+from .second_clips import SecondClips, find_second_clips
 
 
 @DATASETS.register_module()
@@ -26,8 +27,9 @@ class AVAKeyFrameDataset(KeyFrameDataset):
     Args:
         ann_file: csv of video, second, x1, y1, x2, y2, action id, person id.
         pipeline: transforms.
-        data_prefix: ``dict(img=...)``, folder with one folder of frames for each video, or ``dict(video=...)``, folder
-            of video files that begin at second ``timestamp_start``.
+        data_prefix: ``dict(img=...)``, folder with one folder of frames for each video; ``dict(video=...)``, folder
+            of video files that begin at second ``timestamp_start``; or ``dict(clips=...)``, folder with one folder of
+            one-second files ``<second>.mp4`` for each video (see ``LoadSecondClips``).
         frame_list: csv that lists the frames of each video, with paths relative to ``data_prefix['img']``. None: the
             frames are counted, from ``start_index`` on.
         exclude_file: csv of key frames to leave out. The published recipes train with all.
@@ -71,9 +73,10 @@ class AVAKeyFrameDataset(KeyFrameDataset):
     ) -> None:
         if missing not in ('error', 'skip'):
             raise ValueError(f"AVAKeyFrameDataset: missing must be 'error' or 'skip', found {missing!r}")
-        if len(data_prefix) != 1 or not set(data_prefix) <= {'img', 'video'}:
+        if len(data_prefix) != 1 or not set(data_prefix) <= {'img', 'video', 'clips'}:
             raise ValueError(
-                f'AVAKeyFrameDataset: data_prefix must be dict(img=FRAMES) or dict(video=VIDEOS), found {data_prefix}'
+                'AVAKeyFrameDataset: data_prefix must be dict(img=FRAMES) or dict(video=VIDEOS) or dict(clips=CLIPS), '
+                f'found {data_prefix}'
             )
         check_filename_template(filename_tmpl)
         super().__init__(
@@ -106,7 +109,7 @@ class AVAKeyFrameDataset(KeyFrameDataset):
         """Read the annotations and find the videos."""
         # Which ids are wrong cannot be told when only some are asked for.
         label_ids = range(1, self.num_classes) if self.custom_classes is None else None
-        rows = read_ava_csv(self.ann_file, label_ids=label_ids)
+        rows = self._read_annotations(label_ids)
         self._log_unnamed_actions(rows)
         persons = self._persons_by_key_frame(rows)
         if not persons:
@@ -123,6 +126,9 @@ class AVAKeyFrameDataset(KeyFrameDataset):
             entry['gt_labels'] = [columns for _, columns in merged.values()]
             entries.append(entry)
         return entries
+
+    def _read_annotations(self, label_ids: range | None) -> AVARows:
+        return read_ava_csv(self.ann_file, label_ids=label_ids)
 
     def _action_ids(self) -> Sequence[int]:
         """Action id of each column from 1 on."""
@@ -172,7 +178,9 @@ class AVAKeyFrameDataset(KeyFrameDataset):
                     labels.append(columns[action])
         return key_frames
 
-    def _find_videos(self, videos: dict[str, None]) -> dict[str, VideoSource]:
+    def _find_videos(self, videos: dict[str, None]) -> dict[str, VideoSource | SecondClips]:
+        if 'clips' in self.data_prefix:
+            return find_second_clips(videos, self.data_prefix['clips'])
         if 'video' in self.data_prefix:
             return find_video_files(videos, self.data_prefix['video'], self.fps)
         root = self.data_prefix['img']
@@ -180,27 +188,27 @@ class AVAKeyFrameDataset(KeyFrameDataset):
             return find_listed_frames(videos, root, self.frame_list)
         return find_frame_folders(videos, root, self.filename_tmpl, self.start_index)
 
-    def _with_frames(self, persons: dict, sources: dict[str, VideoSource]) -> dict:
+    def _with_frames(self, persons: dict, sources: dict[str, VideoSource | SecondClips]) -> dict:
         """Leaves out key frames without a frame, or refuses them."""
         absent = list(dict.fromkeys(video for video, _ in persons if video not in sources))
         beyond = [
             f'{video},{second:04d}'
             for video, second in persons
-            if video in sources and not 0 <= self._frame_of(second) <= sources[video].last
+            if video in sources and not self._is_inside(sources[video], second)
         ]
         if not absent and not beyond:
             return persons
         problems = []
         if absent:
             number = len({video for video, _ in persons})
-            problems.append(f'{len(absent)} of {number} videos are missing {self._searched()}: {_shortened(absent)}')
+            problems.append(f'{len(absent)} of {number} videos are missing {self._searched()}: {shortened(absent)}')
         if beyond:
-            problems.append(f'{len(beyond)} key frames lie outside of their videos: {_shortened(beyond)}')
+            problems.append(f'{len(beyond)} key frames lie outside of their videos: {shortened(beyond)}')
         problem = f'{self.ann_file}: ' + '; '.join(problems)
         left = {
             key: value
             for key, value in persons.items()
-            if key[0] in sources and 0 <= self._frame_of(key[1]) <= sources[key[0]].last
+            if key[0] in sources and self._is_inside(sources[key[0]], key[1])
         }
         if self.missing == 'error' or not left:
             raise FileNotFoundError(
@@ -210,7 +218,14 @@ class AVAKeyFrameDataset(KeyFrameDataset):
         print_log(f'{problem}. {len(persons) - len(left)} of {len(persons)} key frames are left out.', 'current')
         return left
 
+    def _is_inside(self, source: VideoSource | SecondClips, second: int) -> bool:
+        if isinstance(source, SecondClips):
+            return source.holds(second)
+        return 0 <= self._frame_of(second) <= source.last
+
     def _searched(self) -> str:
+        if 'clips' in self.data_prefix:
+            return f'in {self.data_prefix["clips"]} (VIDEO/SECOND.mp4)'
         if 'video' in self.data_prefix:
             return f'in {self.data_prefix["video"]} (VIDEO.mp4, .mkv, .webm or .avi)'
         if self.frame_list:
@@ -221,5 +236,6 @@ class AVAKeyFrameDataset(KeyFrameDataset):
         return (second - self.timestamp_start) * self.fps
 
 
-def _shortened(names: list[str]) -> str:
+def shortened(names: list[str]) -> str:
+    """The first of some names, for a message."""
     return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')

@@ -1,4 +1,4 @@
-"""Writes the toy world as an AVA data set: frames, frame lists, video files and annotations of the key frames."""
+"""Writes the toy world as an AVA data set: frames, frame lists, video files, annotations and person boxes."""
 
 import os
 from pathlib import Path
@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from mvbench_plugins.datasets.toy.actions import ACTIONS
 from mvbench_plugins.datasets.toy.output import ToyFolder, require_at_least, write_image
+from mvbench_plugins.datasets.toy.person_boxes import detected_persons
 from mvbench_plugins.datasets.toy.random_video import FPS, random_video
 from mvbench_plugins.datasets.toy.video_scene import VideoScene, visible_box
 
@@ -17,7 +18,7 @@ MIN_VIDEO_SIDE = 48
 FIRST_SECOND = 900  # of the film that frame 0 belongs to
 FIRST_KEY = 902  # the first key frame, so that a clip of two seconds around it lies in the video; the last one alike
 EXCLUDED_EVERY = 8  # of so many videos one has a key frame on the list of excluded ones
-_VERSION = 1  # of the content: raise it when equal arguments give other videos
+_VERSION = 2  # of the content: raise it when equal arguments give other videos
 
 
 def write_ava(
@@ -32,9 +33,10 @@ def write_ava(
     """Writes ``annotations/``, ``frame_lists/``, ``frames/<video>/<video>_%06d.jpg`` and ``videos/<video>.mp4``.
 
     Each solid draws a new motion half a second after every full one, hence the labels of a key frame hold from half a
-    second before it to half a second after it. Equal arguments give equal frames and annotations, and a video depends
-    on its number, ``seed``, ``size`` and ``seconds`` only. A complete set of the same arguments is left as it is, an
-    unfinished one is made anew.
+    second before it to half a second after it. ``annotations/person_boxes_{train,val}.csv`` hold what a detector would
+    find: video, second, x1, y1, x2, y2, score (see :mod:`person_boxes`). Equal arguments give equal frames and
+    annotations, and a video depends on its number, ``seed``, ``size`` and ``seconds`` only. A complete set of the same
+    arguments is left as it is, an unfinished one is made anew.
 
     Args:
         out: Folder of the data set: new, empty, or the result of an earlier call.
@@ -67,18 +69,21 @@ def write_ava(
     annotations = folder.root / 'annotations'
     with tqdm(total=num_train + num_val, desc=f'toy AVA -> {out}', unit='video') as progress:
         for stream, (split, length) in enumerate((('train', num_train), ('val', num_val))):
-            rows, frames, excluded = [], ['original_vido_id video_id frame_id path labels'], []
+            rows, detections, frames, excluded = [], [], ['original_vido_id video_id frame_id path labels'], []
             for index in range(length):
                 # A stream of its own for each video: the length of one split changes no other video.
                 rng = np.random.default_rng([seed, stream, index])
                 name = f'{split}_{index + 1:04d}'
-                rows += _write_video(folder.root, name, random_ava_video(rng, size, seconds), seconds)
+                of_video = _write_video(folder.root, name, random_ava_video(rng, size, seconds), seconds)
+                rows += of_video
+                detections += _detect(np.random.default_rng([seed, stream, index, 1]), of_video)
                 paths = (f'{name}/{name}_{frame + 1:06d}.jpg' for frame in range(seconds * FPS))
                 frames += [f'{name} {index} {frame} {path} ""' for frame, path in enumerate(paths)]
                 if index % EXCLUDED_EVERY == 0:
                     excluded.append(f'{name},{key_seconds(seconds)[-1]:04d}')
                 progress.update()
             _write_lines(annotations / f'ava_{split}_v2.2.csv', rows)
+            _write_lines(annotations / f'person_boxes_{split}.csv', detections)
             _write_lines(annotations / f'ava_{split}_excluded_timestamps_v2.2.csv', excluded)
             _write_lines(folder.root / 'frame_lists' / f'{split}.csv', frames)
     items = [f'item {{\n  name: "{name}"\n  id: {index + 1}\n}}' for index, name in enumerate(ACTIONS)]
@@ -126,6 +131,19 @@ def _annotate(video: VideoScene, ids: np.ndarray, frame: int) -> list[str]:
         box = ','.join(f'{corner:.6f}' for corner in corners)
         rows += [f'{box},{action},{person}' for action in track.motion(frame).actions or ('',)]
     return rows
+
+
+def _detect(rng: np.random.Generator, rows: list[str]) -> list[str]:
+    """Rows ``video,second,x1,y1,x2,y2,score`` of what a detector finds, from the annotated rows of a video."""
+    persons: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        video, second, *box, _, person = row.split(',')
+        persons.setdefault(f'{video},{second}', {})[person] = box
+    lines = []
+    for key, boxes in persons.items():
+        for box, score in zip(*detected_persons(rng, np.array(list(boxes.values()), float)), strict=True):
+            lines.append(','.join([key, *(f'{corner:.6f}' for corner in box), f'{score:.4f}']))
+    return lines
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

@@ -22,10 +22,16 @@ _SPLITS = ('train', 'val')
 
 
 @dataclass(frozen=True)
-class _Split:
-    """What the csv of a split has in the annotated seconds."""
+class AVASplit:
+    """What the csv of a split has in the annotated seconds.
 
-    seconds: dict[str, list[int]]  # of each video
+    Attributes:
+        seconds: the key frames of each video, ascending.
+        num_persons: how many boxes there are.
+        num_labels: how many actions they have.
+    """
+
+    seconds: dict[str, list[int]]
     num_persons: int
     num_labels: int
 
@@ -68,7 +74,7 @@ def prepare_ava(
         OSError: files cannot be written.
     """
     root = Path(root)
-    splits = _read_annotations(Path(annotations) if annotations else root / 'annotations', version)
+    splits = read_annotations(Path(annotations) if annotations else root / 'annotations', version)
     names = list(dict.fromkeys(video for split in splits.values() for video in split.seconds))
     failed = _extract(names, root, videos, full_length, short_side, workers) if videos is not None else {}
     key_seconds = defaultdict(set)
@@ -88,8 +94,20 @@ def prepare_ava(
     return report
 
 
-def _read_annotations(folder: Path, version: str) -> dict[str, _Split]:
-    """Reads all annotation files, those too that only training or the metric needs later."""
+def read_annotations(folder: Path, version: str) -> dict[str, AVASplit]:
+    """Read all annotation files, those too that only training or the metric needs later.
+
+    Args:
+        folder: that they are in.
+        version: 2.1 or 2.2.
+
+    Returns:
+        What ``'train'`` and ``'val'`` have.
+
+    Raises:
+        FileNotFoundError: files are absent; names all.
+        ValueError: a file is wrong.
+    """
     csvs = {name: folder / f'ava_{name}_v{version}.csv' for name in _SPLITS}
     exclusions = folder / f'ava_val_excluded_timestamps_v{version}.csv'
     label_maps = sorted(folder.glob(f'ava_action_list_v{version}*.pbtxt'))
@@ -107,7 +125,7 @@ def _read_annotations(folder: Path, version: str) -> dict[str, _Split]:
     return {name: _read_split(path) for name, path in csvs.items()}
 
 
-def _read_split(path: Path) -> _Split:
+def _read_split(path: Path) -> AVASplit:
     rows = read_ava_csv(path)
     used = (rows.seconds >= _ANNOTATED[0]) & (rows.seconds <= _ANNOTATED[1])
     persons = set()
@@ -116,7 +134,7 @@ def _read_split(path: Path) -> _Split:
     seconds: dict[str, list[int]] = defaultdict(list)
     for video, second in sorted({person[:2] for person in persons}):
         seconds[video].append(second)
-    return _Split(seconds, len(persons), int((rows.actions[used] > 0).sum()))
+    return AVASplit(seconds, len(persons), int((rows.actions[used] > 0).sum()))
 
 
 def _extract(
@@ -165,7 +183,7 @@ def _look(folder: Path, video: str, seconds: set[int]) -> _Frames | None:
 
 
 def _count(
-    report: Report, name: str, split: _Split, folder: Path, frames: dict[str, _Frames], failed: dict[str, str]
+    report: Report, name: str, split: AVASplit, folder: Path, frames: dict[str, _Frames], failed: dict[str, str]
 ) -> None:
     total = found = missing_files = 0
     for video, seconds in split.seconds.items():

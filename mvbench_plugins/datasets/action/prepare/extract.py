@@ -1,21 +1,25 @@
-"""Frames out of video files, so that a folder of frames is there completely or not at all."""
+"""Frames out of video files, so that a folder of what is made of them is there completely or not at all."""
 
 from __future__ import annotations
 
 import math
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 from ..ava_sources import probe_video
 
 _JPEG_QUALITY = 95
+_Job = TypeVar('_Job')
 
 
 @dataclass(frozen=True)
@@ -46,37 +50,6 @@ def has_files(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def extract_all(jobs: Sequence[Extraction], workers: int) -> dict[Path, str]:
-    """Extract frames of several videos, with a progress bar.
-
-    Args:
-        jobs: what to extract.
-        workers: number of videos at a time.
-
-    Returns:
-        Why a video failed, by its path; the others are done all the same.
-
-    Raises:
-        OSError: files cannot be written.
-    """
-    failed: dict[Path, str] = {}
-    stop = threading.Event()
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(jobs), desc='extracting frames', unit='video') as bar:
-        futures = {pool.submit(extract_frames, job, stop): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                try:
-                    future.result()
-                except ValueError as error:
-                    failed[futures[future].video] = str(error)
-                bar.update()
-        except BaseException:  # the user's interrupt, too: the other videos end at their next frame
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return failed
-
-
 def extract_frames(job: Extraction, stop: threading.Event | None = None) -> int:
     """Extract the frames of one video into ``FOLDER.part``, which is renamed when it is complete.
 
@@ -92,60 +65,127 @@ def extract_frames(job: Extraction, stop: threading.Event | None = None) -> int:
         OSError: files cannot be written.
         InterruptedError: ``stop`` was set.
     """
-    draft = job.folder.with_name(f'{job.folder.name}.part')
+    written, shown, picture = 0, None, b''
+    frames = sampled_frames(job.video, job.fps, job.start, job.max_frames, stop)
+    with draft_of(job.folder) as draft:
+        for frame in frames:
+            if frame is not shown:
+                shown, picture = frame, _encoded(frame, job)
+            written += 1
+            (draft / job.template.format(written)).write_bytes(picture)
+    return written
+
+
+def extract_all(
+    jobs: Sequence[_Job], workers: int, work: Callable[[_Job, threading.Event], int] = extract_frames
+) -> dict[Path, str]:
+    """Extract frames of several videos, with a progress bar.
+
+    Args:
+        jobs: what to extract; the attribute ``video`` of each is its video file.
+        workers: number of videos at a time.
+        work: does one job, and gives up when the event is set.
+
+    Returns:
+        Why a video failed, by its path; the others are done all the same.
+
+    Raises:
+        OSError: files cannot be written.
+    """
+    failed: dict[Path, str] = {}
+    stop = threading.Event()
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(jobs), desc='extracting frames', unit='video') as bar:
+        futures = {pool.submit(work, job, stop): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                try:
+                    future.result()
+                except ValueError as error:
+                    failed[futures[future].video] = str(error)
+                bar.update()
+        except BaseException:  # the user's interrupt, too: the other videos end at their next frame
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return failed
+
+
+@contextmanager
+def draft_of(folder: Path) -> Iterator[Path]:
+    """An empty folder ``FOLDER.part`` to fill, which is renamed at the end, and removed after an error."""
+    draft = folder.with_name(f'{folder.name}.part')
     if draft.exists():
         shutil.rmtree(draft)
     draft.mkdir(parents=True)
     try:
-        written = _write_frames(job, draft, stop or threading.Event())
-        draft.rename(job.folder)
+        yield draft
+        draft.rename(folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    return written
 
 
-def _write_frames(job: Extraction, folder: Path, stop: threading.Event) -> int:
-    count, video_fps = probe_video(job.video)
-    rate = video_fps / job.fps if job.fps else 1.0
-    first = job.start * video_fps
-    capture = cv2.VideoCapture(str(job.video))
-    written, position, image = 0, -1, None
+def sampled_frames(
+    video: Path,
+    fps: float | None = None,
+    start: float = 0.0,
+    max_frames: int | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[np.ndarray]:
+    """Read a video at a rate of its own, each frame the one of the video that is nearest in time.
+
+    Args:
+        video: the video file.
+        fps: frames per second to yield; None: the video's own frames.
+        start: second to begin at.
+        max_frames: how many frames to yield; None: all.
+        stop: set by another thread to give up.
+
+    Yields:
+        uint8 ``[h, w, 3]`` in BGR order; the same object again where a frame stands for several.
+
+    Raises:
+        ValueError: the video cannot be read, or ends before ``start`` or before the length that its header states.
+        InterruptedError: ``stop`` was set.
+    """
+    count, video_fps = probe_video(video)
+    rate = video_fps / fps if fps else 1.0
+    first = start * video_fps
+    capture = cv2.VideoCapture(str(video))
+    given, position, image = 0, -1, None
     try:
-        while job.max_frames is None or written < job.max_frames:
-            if stop.is_set():
-                raise InterruptedError(f'extraction of {job.video} was interrupted')
+        while max_frames is None or given < max_frames:
+            if stop is not None and stop.is_set():
+                raise InterruptedError(f'extraction of {video} was interrupted')
             # the same rounding as SampleKeyFrameClip's, so that frames and video files give equal clips
-            wanted = math.floor(first + written * rate + 0.5)
+            wanted = math.floor(first + given * rate + 0.5)
             if position < wanted:
                 # Reading all frames in order is exact; seeking is not, with the codecs of the web.
                 while position < wanted and capture.grab():
                     position += 1
                 # The last frame is shown until the end of the video.
-                if position < wanted and (image is None or first + written * rate >= position + 1):
+                if position < wanted and (image is None or first + given * rate >= position + 1):
                     break
                 if position == wanted:
-                    image = _encoded(capture, job)
-            (folder / job.template.format(written + 1)).write_bytes(image)
-            written += 1
+                    readable, image = capture.retrieve()
+                    if not readable:
+                        raise ValueError(f'video {video} holds a frame that cannot be decoded, get it again')
+            yield image
+            given += 1
         else:
-            return written
+            return
     finally:
         capture.release()
     # Headers may be wrong by some frames, not by more than a second.
     if position + 1 < count - video_fps:
         raise ValueError(
-            f'video {job.video} ends after {position + 1} of {count} frames: it is damaged or truncated, get it again'
+            f'video {video} ends after {position + 1} of {count} frames: it is damaged or truncated, get it again'
         )
-    if not written:
-        raise ValueError(f'video {job.video} ends before second {job.start:g}; is it cut already?')
-    return written
+    if not given:
+        raise ValueError(f'video {video} ends before second {start:g}; is it cut already?')
 
 
-def _encoded(capture: cv2.VideoCapture, job: Extraction) -> bytes:
-    readable, image = capture.retrieve()
-    if not readable:
-        raise ValueError(f'video {job.video} holds a frame that cannot be decoded, get it again')
+def _encoded(image: np.ndarray, job: Extraction) -> bytes:
     short = min(image.shape[:2])
     if job.short_side and short > job.short_side:
         size = [round(side * job.short_side / short) for side in image.shape[1::-1]]
