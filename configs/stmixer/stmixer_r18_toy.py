@@ -1,7 +1,6 @@
 # Trains from random initialisation on two CPU cores: python tools/make_toy_data.py ava --out data/toy_ava
-_base_ = ['./_base_/stmixer.py']
+_base_ = ['./_base_/stmixer.py', '../_base_/datasets/toy_ava.py']
 
-num_actions = 8
 model = dict(
     backbone=dict(
         type='ResNet3dSlowOnly',
@@ -17,14 +16,14 @@ model = dict(
     ),
     neck=dict(type='ChannelMapper3d', in_channels=[16, 32, 64, 128], out_channels=64),
     head=dict(
-        num_classes=num_actions,
+        num_classes=8,
         num_queries=12,
         num_stages=3,
         stage=dict(embed_dims=64, num_points=8, num_groups=2, out_multiplier=4, feedforward_channels=256),
     ),
 )
 
-train_pipeline = [
+pipeline = [
     dict(type='SampleKeyFrameClip', clip_len=8, frame_interval=4),
     dict(type='LoadClipFrames'),
     dict(type='ClipBoxes'),
@@ -33,53 +32,10 @@ train_pipeline = [
     dict(type='FormatShape', input_format='NCTHW', collapse=True),
     dict(type='PackActionInputs'),
 ]
-test_pipeline = train_pipeline
 
-data_root = 'data/toy_ava/'
-label_file = 'annotations/ava_action_list_v2.2_for_activitynet_2019.pbtxt'
-train_dataloader = dict(
-    batch_size=16,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type='AVAKeyFrameDataset',
-        data_root=data_root,
-        ann_file='annotations/ava_train_v2.2.csv',
-        frame_list='frame_lists/train.csv',
-        data_prefix=dict(img='frames'),
-        label_file=label_file,
-        num_classes=num_actions + 1,
-        pipeline=train_pipeline,
-    ),
-)
-val_dataloader = dict(
-    batch_size=16,
-    num_workers=1,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='AVAKeyFrameDataset',
-        data_root=data_root,
-        ann_file='annotations/ava_val_v2.2.csv',
-        frame_list='frame_lists/val.csv',
-        data_prefix=dict(img='frames'),
-        label_file=label_file,
-        num_classes=num_actions + 1,
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
-)
+train_dataloader = dict(dataset=dict(pipeline=pipeline))
+val_dataloader = dict(dataset=dict(pipeline=pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(
-    type='AVAFrameMetric',
-    ann_file=data_root + 'annotations/ava_val_v2.2.csv',
-    exclude_file=data_root + 'annotations/ava_val_excluded_timestamps_v2.2.csv',
-    label_file=data_root + label_file,
-    num_classes=num_actions + 1,
-)
-test_evaluator = val_evaluator
 
 max_epochs = 30
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)

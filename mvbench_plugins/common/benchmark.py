@@ -7,6 +7,7 @@ one batch: it includes the data preprocessor, the post-processing and, in traini
 
 import copy
 import gc
+import inspect
 import os
 import sys
 import time
@@ -243,12 +244,10 @@ def time_parts(subject: Subject, iters: int) -> dict[str, float]:
 
         return run
 
-    # A head's own methods, not its forward(), are what a detector calls.
     for name, child in subject.model.named_children():
-        for method in ('forward', 'predict'):
-            if callable(getattr(child, method, None)):
-                setattr(child, method, timed(name, getattr(child, method)))
-                replaced.append((child, method))
+        for method in _own_methods(child):
+            setattr(child, method, timed(name, getattr(child, method)))
+            replaced.append((child, method))
     try:
         for _ in range(iters):
             totals.clear()
@@ -262,6 +261,13 @@ def time_parts(subject: Subject, iters: int) -> dict[str, float]:
         for child, method in replaced:
             delattr(child, method)
     return {name: float(np.median(values)) for name, values in records.items()}
+
+
+def _own_methods(module: nn.Module) -> set[str]:
+    """Public methods of a module beyond those of every module: a detector often calls them, not ``forward()``."""
+    classes = [cls for cls in type(module).__mro__ if issubclass(cls, nn.Module) and not issubclass(nn.Module, cls)]
+    names = {name for cls in classes for name, value in vars(cls).items() if inspect.isfunction(value)}
+    return {name for name in names if not name.startswith('_')}
 
 
 def _synchronize(device: torch.device) -> None:

@@ -92,7 +92,7 @@ def detection_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train
 
 @register_inputs('ClipDataPreprocessor')
 def clip_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: bool, cfg: Config) -> dict:
-    """Makes noise clips of the length that the config's test pipeline gives and, for training, eight people each."""
+    """Makes noise clips of the length that the config's test pipeline gives, with the boxes of eight people each."""
     from mmaction.structures import ActionDataSample
     from mmengine.structures import InstanceData
 
@@ -107,8 +107,9 @@ def clip_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: boo
     for index in range(batch):
         inputs.append(torch.from_numpy(rng.integers(0, 256, (3, lengths[0], *shape), dtype=np.uint8)))
         sample = ActionDataSample(metainfo=dict(img_shape=shape, video_id=str(index), timestamp=902))
+        boxes = torch.from_numpy(_random_boxes(rng, shape))
+        sample.proposals = InstanceData(bboxes=boxes, scores=torch.ones(len(boxes)))
         if train:
-            boxes = torch.from_numpy(_random_boxes(rng, shape))
             actions = rng.random((len(boxes), cfg.train_dataloader.dataset.num_classes)) < 0.03
             sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.from_numpy(actions.astype(np.float32)))
         samples.append(sample)

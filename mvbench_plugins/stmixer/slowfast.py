@@ -11,6 +11,8 @@ from mmaction.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mvbench_plugins.common.slowfast import iter_stages
+
 
 class DotProductNonLocal(BaseModule):
     """Non-local block without a softmax (Non-local Neural Networks, arXiv 1711.07971, equation 4), on pooled keys.
@@ -95,18 +97,8 @@ class MultiScaleSlowFast(ResNet3dSlowFast):
             raise ValueError(
                 f'clips of {num_frames} frames do not divide by speed_ratio={self.speed_ratio}: change clip_len'
             )
-        slow_path, fast_path = self.slow_path, self.fast_path
         chosen = torch.linspace(0, num_frames - 1, num_frames // self.speed_ratio, device=x.device).long()
-        slow = slow_path.maxpool(slow_path.conv1(x[:, :, chosen]))
-        fast = fast_path.maxpool(fast_path.conv1(x))
-        slow = torch.cat([slow, slow_path.conv1_lateral(fast)], dim=1)
-        outs = []
-        for stage, name in enumerate(slow_path.res_layers):
-            slow = getattr(slow_path, name)(slow)
-            fast = getattr(fast_path, name)(fast)
-            window = (self.speed_ratio, 1, 1)
-            outs.append(torch.cat([slow, F.max_pool3d(fast, window)], dim=1))
-            if stage < len(slow_path.lateral_connections):
-                lateral = getattr(slow_path, slow_path.lateral_connections[stage])
-                slow = torch.cat([slow, lateral(fast)], dim=1)
-        return tuple(outs)
+        window = (self.speed_ratio, 1, 1)
+        return tuple(
+            torch.cat([slow, F.max_pool3d(fast, window)], dim=1) for slow, fast in iter_stages(self, x[:, :, chosen], x)
+        )

@@ -42,9 +42,15 @@ class Case:
         return self.meta['system'].lower()
 
     @property
+    def kind(self) -> str:
+        """What was recorded: an inference, a training step, single modules; some systems call it their task."""
+        return self.meta.get('kind') or self.meta['task']
+
+    @property
     def official_config(self) -> str:
-        """Stem of the official config file."""
-        return Path(self.meta['reference']['config']).stem
+        """Stem of the official config file, or what is said in place of one."""
+        config = self.meta['reference']['config']
+        return config if ' ' in config else Path(config).stem
 
     def state_dict(self) -> dict[str, Tensor]:
         """Drawn weights under official key names."""

@@ -43,7 +43,7 @@ def run_case(case: Case) -> tuple[str, bool]:
     finally:
         torch.set_float32_matmul_precision(precision)
     result = case.compare(outputs, left_out)
-    lines = [f'{case.path.name} ({case.meta["system"]}, {case.official_config}, {case.meta["kind"]})', *result.rows]
+    lines = [f'{case.path.name} ({case.meta["system"]}, {case.official_config}, {case.kind})', *result.rows]
     lines.append(
         f'{case.path.name}: {result.compared} outputs compared, {len(left_out)} left out, {len(result.failed)} failed, '
         f'{time.time() - start:.0f} s'
