@@ -3,9 +3,9 @@
 from importlib import import_module
 from typing import Any
 
-_MODULES = {'ActionDetInferencer': 'action_det_inferencer'}
+_MODULES = {'ActionDetInferencer': 'action_det_inferencer', 'PersonDetector': 'person_detector'}
 
-__all__ = ['ActionDetInferencer']
+__all__ = ['ActionDetInferencer', 'PersonDetector']
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -23,14 +23,16 @@ from mvbench_plugins import compat
 from mvbench_plugins.apis.action_names import find_action_names
 from mvbench_plugins.apis.action_records import to_record, write_json
 from mvbench_plugins.apis.clip_settings import read_clip_settings
-from mvbench_plugins.apis.clips import Clip, count_key_frames, iter_clips, key_frames
+from mvbench_plugins.apis.clips import Clip, iter_clips, key_frames
 from mvbench_plugins.apis.draw_actions import draw_actions
-from mvbench_plugins.apis.video_reader import VideoSource, open_video
+from mvbench_plugins.apis.key_frame_run import KeyFrameRun, RunOptions, Source, open_run, reopen
+from mvbench_plugins.apis.people import People
+from mvbench_plugins.apis.two_pass import detect_with_memory
 from mvbench_plugins.apis.video_writer import AnnotatedVideoWriter
 from mvbench_plugins.datasets.action.ava_files import read_label_map
 from mvbench_plugins.datasets.action.transforms import clip_indices
 
-Source = str | Path | int | np.ndarray
+_PERSON_SCORE_THR = 0.8  # of published models
 
 
 class ActionDetInferencer(BaseInferencer):
@@ -44,6 +46,10 @@ class ActionDetInferencer(BaseInferencer):
     :class:`~mmengine.infer.BaseInferencer` handles a list of whole inputs, which for videos would be all of their
     frames. Model and config are therefore loaded as it does, but frames run through a loop of this class that keeps
     one clip and one batch, whatever the length of the video.
+
+    Models that tell the actions of *given* people (CycleACR) need ``person_boxes``. They look at the people of the key
+    frames around, too: by number, so that 30 key frames are the half a minute that published models were trained with
+    only at the default ``interval`` of 1 s. What they remember is bounded by that window.
 
     Args:
         model: config, or path of a config file; None takes the config that the checkpoint holds.
@@ -64,6 +70,9 @@ class ActionDetInferencer(BaseInferencer):
         {'id': 12, 'name': 'stand', 'score': 0.93}
         >>> for sample in inferencer.stream(0):  # a camera
         ...     print(sample.time, sample.pred_instances.bboxes)
+        >>> cycleacr = ActionDetInferencer('cycleacr_config.py', 'cycleacr.pth')
+        >>> result = cycleacr('video.mp4', person_boxes=PersonDetector('mmdet_config.py', 'mmdet.pth'))
+        >>> result = cycleacr('video.mp4', person_boxes={0: [[10, 20, 60, 180]], 30: [[12, 20, 62, 181]]})
     """
 
     def __init__(
@@ -100,6 +109,10 @@ class ActionDetInferencer(BaseInferencer):
         step: int | None = None,
         fps: float | None = None,
         max_seconds: float | None = None,
+        person_boxes: People | None = None,
+        first_second: int = 0,
+        det_score_thr: float | None = None,
+        lookahead: int | None = None,
         pred_score_thr: float = 0.3,
         action_thr: float = 0.5,
         out: str | Path | None = None,
@@ -120,10 +133,22 @@ class ActionDetInferencer(BaseInferencer):
             step: the same in frames of the video, instead of ``interval``; 1 looks at each frame.
             fps: frame rate of the video, if it does not tell it (folder, array: 30) or tells it wrong.
             max_seconds: end after so many seconds of video.
+            person_boxes: the people, for models that do not find them: a
+                :class:`~mvbench_plugins.apis.PersonDetector`; boxes **in pixels of the video**, ``[n, 4]`` (x1, y1, x2,
+                y2) or ``[n, 5]`` (and a score), as a list with an entry for each key frame or as a dict by 0-based
+                frame index, where key frames that it lacks are without people; a file (csv, pkl) with boxes **in
+                fractions of the image** for whole seconds of videos, or what
+                :func:`~mvbench_plugins.datasets.action.person_boxes.read_person_boxes` made of one.
+            first_second: what such a file calls the second of the video's first frame; 900 for AVA.
+            det_score_thr: people whose box has a lower score are not looked at; default: ``person_score_thr`` of the
+                test dataset, or 0.8. Boxes without score have 1.
+            lookahead: how many later key frames a key frame waits for, to know what happens there; default: all that
+                the memory of the model holds, and none for cameras and streams.
             pred_score_thr: people with a lower person score are neither drawn nor listed.
             action_thr: actions with a lower score are neither drawn nor listed.
             out: annotated video to write (.mp4), with all frames of the original in their size and rate. Detections
-                stand from half an interval before their key frame until half an interval after it.
+                stand from half an interval before their key frame until half an interval after it. Where key frames
+                wait for others, the video is read a second time for it.
             json_out: json file to write.
 
         Returns:
@@ -138,25 +163,30 @@ class ActionDetInferencer(BaseInferencer):
         """
         _check_output(out, inputs, '.mp4')
         _check_output(json_out, inputs, '.json')
+        options = RunOptions(
+            batch_size, interval, step, fps, max_seconds, person_boxes, first_second, det_score_thr, lookahead
+        )
         records: list[dict] = []
         samples: list[ActionDataSample] = []
         complete = False
         with ExitStack() as stack:
-            video, frames, spacing = _open(inputs, batch_size, interval, step, fps, max_seconds)
-            stack.enter_context(video)
-            writer = None
+            run = self._open(inputs, options)
+            video = stack.enter_context(run.video)
+            writer, draw_later = None, run.lookahead > 0 and not video.live
             if out is not None:
-                writer = AnnotatedVideoWriter(out, video.size, video.fps, spacing / 2, draw_actions)
-                frames = stack.enter_context(writer).watch(frames)
+                run.check_delay()
+                writer = AnnotatedVideoWriter(out, video.size, video.fps, run.spacing / 2, draw_actions)
+                stack.enter_context(writer)
+                if not draw_later:
+                    run.frames = writer.watch(run.frames)
             progress = stack.enter_context(Progress(disable=not self.show_progress))
-            found = self._detect(frames, video, spacing, batch_size)
             try:
-                for sample in progress.track(found, _num_clips(video, spacing, max_seconds), description='Key frames'):
+                for sample in progress.track(self._detect(run), run.num_clips, description='Key frames'):
                     record = to_record(sample, video.size, self._names, pred_score_thr, action_thr)
                     records.append(record)
                     if return_datasamples:
                         samples.append(sample)
-                    if writer is not None:
+                    if writer is not None and not draw_later:
                         writer.add(record['frame'], record['detections'])
                 complete = True
             except KeyboardInterrupt:
@@ -164,9 +194,13 @@ class ActionDetInferencer(BaseInferencer):
                 if not complete:
                     raise
             finally:
-                info = _describe(video, inputs)
+                info = run.describe(inputs)
                 if json_out is not None:
                     write_json(json_out, dict(video=info, complete=complete, key_frames=records))
+                if writer is not None and draw_later:
+                    with reopen(inputs, run) as again:
+                        frames = progress.track(islice(again, video.num_read), video.num_read, description='Drawing')
+                        writer.write_all(frames, ((record['frame'], record['detections']) for record in records))
         results = self.postprocess(samples if return_datasamples else records, None if out is None else str(out))
         return dict(**results, video=info)
 
@@ -179,12 +213,17 @@ class ActionDetInferencer(BaseInferencer):
         step: int | None = None,
         fps: float | None = None,
         max_seconds: float | None = None,
+        person_boxes: People | None = None,
+        first_second: int = 0,
+        det_score_thr: float | None = None,
+        lookahead: int | None = None,
     ) -> Iterator[ActionDataSample]:
         """Yields the detections of each key frame as soon as they are there, in constant memory.
 
         They come when the second half of the clip is read and the batch is full: with AVA's clips of 64 frames about
-        one second after the key frame. Frames that a camera delivers while the model computes wait in its driver, and
-        are lost when that is full: choose an ``interval`` that the model keeps up with.
+        one second after the key frame. A model with a memory waits for ``lookahead`` more key frames. Frames that a
+        camera delivers while the model computes wait in its driver, and are lost when that is full: choose an
+        ``interval`` that the model keeps up with.
 
         Args:
             source: as ``inputs`` of :meth:`__call__`; so are the others.
@@ -193,17 +232,24 @@ class ActionDetInferencer(BaseInferencer):
             step: the same in frames, instead of ``interval``.
             fps: frame rate of the video.
             max_seconds: end after so many seconds of video.
+            person_boxes: the people, for models that do not find them.
+            first_second: what a file of boxes calls the second of the video's first frame.
+            det_score_thr: people whose box has a lower score are not looked at.
+            lookahead: how many later key frames a key frame waits for.
 
         Returns:
             A generator of data samples on the CPU: ``pred_instances`` (``bboxes`` xyxy normalised to [0, 1]; ``scores``
             with one column per action id; ``person_scores`` where the model has them), ``frame_index`` (0-based),
             ``time`` (seconds). Closing it frees the file or camera.
         """
-        video, frames, spacing = _open(source, batch_size, interval, step, fps, max_seconds)
+        options = RunOptions(
+            batch_size, interval, step, fps, max_seconds, person_boxes, first_second, det_score_thr, lookahead
+        )
+        run = self._open(source, options)
 
         def detect() -> Iterator[ActionDataSample]:
-            with video:
-                yield from self._detect(frames, video, spacing, batch_size)
+            with run.video:
+                yield from self._detect(run)
 
         return detect()
 
@@ -215,25 +261,34 @@ class ActionDetInferencer(BaseInferencer):
         """Packs the results as inferencers do."""
         return dict(predictions=preds, visualization=visualization)
 
-    def _detect(
-        self, frames: Iterable[np.ndarray], video: VideoSource, spacing: float, batch_size: int
-    ) -> Iterator[ActionDataSample]:
+    def _open(self, source: Source, options: RunOptions) -> KeyFrameRun:
+        score_thr = self._settings.dataset.get('person_score_thr', _PERSON_SCORE_THR)
+        return open_run(source, options, getattr(self.model, 'memory', None), score_thr)
+
+    def _detect(self, run: KeyFrameRun) -> Iterator[ActionDataSample]:
         """The loop: frames to clips, clips to batches, batches to one data sample per key frame."""
-        settings = self._settings
-        rate = video.fps / settings.fps if settings.fps else 1.0
+        settings, batch_size = self._settings, run.options.batch_size
+        rate = run.video.fps / settings.fps if settings.fps else 1.0
 
         def indices(key_frame: int) -> np.ndarray:
-            return clip_indices(key_frame / rate, None, settings.clip_len, settings.frame_interval, rate)
+            centre = key_frame / rate + settings.offset
+            return clip_indices(centre, None, settings.clip_len, settings.frame_interval, rate)
 
-        packed = (self._pack(clip, video) for clip in iter_clips(frames, key_frames(spacing), indices))
-        for batch in self._get_chunk_data(packed, batch_size):
-            for sample in self.forward(self.collate_fn(batch)):
-                yield sample.cpu()
+        packed = (self._pack(clip, run) for clip in iter_clips(run.frames, key_frames(run.spacing), indices))
+        batches = map(self.collate_fn, self._get_chunk_data(packed, batch_size))
+        if run.find_people is None:
+            found = (sample for batch in batches for sample in self.forward(batch))
+        else:
+            found = detect_with_memory(self.model, batches, run.lookahead, batch_size)
+        for sample in found:
+            yield sample.cpu()
 
-    def _pack(self, clip: Clip, video: VideoSource) -> dict[str, Any]:
+    def _pack(self, clip: Clip, run: KeyFrameRun) -> dict[str, Any]:
         """Runs a clip through the test pipeline, from where the frames are decoded."""
+        video = run.video
         time = clip.key_frame / video.fps
         size = clip.frames[0].shape[:2]
+        people = {} if run.find_people is None else dict(zip(('proposals', 'scores'), run.find_people(clip)))
         packed = self.pipeline(
             dict(
                 imgs=list(clip.frames),
@@ -248,6 +303,7 @@ class ActionDetInferencer(BaseInferencer):
                 video_id=video.name,
                 timestamp=int(time),
                 img_key=f'{video.name},{int(time):04d}',
+                **people,
             )
         )
         packed['data_samples'].set_metainfo(dict(frame_index=clip.key_frame, time=time))
@@ -286,43 +342,6 @@ class ActionDetInferencer(BaseInferencer):
                 f'the checkpoint does not fit the model of {getattr(cfg, "filename", None) or "the config"}: {error}. '
                 'Give the config that belongs to it'
             ) from error
-
-
-def _open(
-    source: Source,
-    batch_size: int,
-    interval: float,
-    step: int | None,
-    fps: float | None,
-    max_seconds: float | None,
-) -> tuple[VideoSource, Iterator[np.ndarray], float]:
-    """Checks the options and opens the video: itself, those of its frames to look at, frames between key frames."""
-    if batch_size < 1:
-        raise ValueError(f'batch_size: found {batch_size}, expected at least 1')
-    if max_seconds is not None and not 0 < max_seconds < float('inf'):
-        raise ValueError(f'max_seconds: found {max_seconds}, expected a positive number')
-    video = open_video(source, fps)
-    spacing = interval * video.fps if step is None else step
-    if not 1 <= spacing < float('inf'):
-        asked = f'interval: found {interval} s' if step is None else f'step: found {step}'
-        raise ValueError(
-            f'{asked}, expected at least one frame, which lasts {1 / video.fps:.4g} s at {video.fps:g} fps'
-        )
-    limit = None if max_seconds is None else max(1, round(max_seconds * video.fps))
-    return video, islice(video, limit), spacing
-
-
-def _num_clips(video: VideoSource, spacing: float, max_seconds: float | None) -> int | None:
-    """How many key frames to expect, None where nobody knows."""
-    known = [video.num_frames, None if max_seconds is None else max_seconds * video.fps]
-    known = [number for number in known if number is not None]
-    return count_key_frames(spacing, min(known)) if known else None
-
-
-def _describe(video: VideoSource, source: Source) -> dict[str, Any]:
-    width, height = video.size
-    source = video.origin if isinstance(source, np.ndarray) else str(source)
-    return dict(source=source, width=width, height=height, fps=video.fps, frames=video.num_read)
 
 
 def _check_output(path: str | Path | None, source: Source, suffix: str) -> None:

@@ -6,24 +6,48 @@ import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import count
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 
-class Clip(NamedTuple):
-    """A clip: the index of its key frame in the video, the indices of its frames, and the frames in RGB order."""
+@dataclass
+class Clip:
+    """A clip around a key frame, which is one of its frames or lies between them; images are in RGB order.
+
+    Attributes:
+        key_frame: index of the key frame in the video.
+        indices: indices of the clip's frames, ascending.
+        frames: these frames.
+        key_image: the key frame.
+    """
 
     key_frame: int
     indices: np.ndarray
-    frames: list[np.ndarray]
+    frames: list[np.ndarray] = field(default_factory=list)
+    key_image: np.ndarray | None = None
+
+    @property
+    def first(self) -> int:
+        """Index of the first frame that the clip needs."""
+        return min(int(self.indices[0]), self.key_frame)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all frames that the clip needs are there."""
+        return len(self.frames) == len(self.indices) and self.key_image is not None
 
 
 def key_frames(spacing: float) -> Iterator[int]:
     """The key frames of a video without end: frame 0, and the frames nearest to multiples of ``spacing`` frames."""
-    return (math.floor(number * spacing + 0.5) for number in count())
+    return (key_frame(number, spacing) for number in count())
+
+
+def key_frame(number: int, spacing: float) -> int:
+    """The frame index of the key frame of a number, counted from 0."""
+    return math.floor(number * spacing + 0.5)
 
 
 def count_key_frames(spacing: float, num_frames: int) -> int:
@@ -49,12 +73,12 @@ def iter_clips(
     coming = _empty_clip(next(wanted), clip_indices)
     index, rgb = -1, None
     for index, frame in enumerate(frames):
-        while coming.indices[0] <= index:
+        while coming.first <= index:
             begun.append(coming)
             coming = _empty_clip(next(wanted), clip_indices)
         if begun:
             rgb = _feed(begun, index, frame)
-        while begun and len(begun[0].frames) == len(begun[0].indices):
+        while begun and begun[0].complete:
             yield begun.popleft()
     if begun and rgb is None:
         rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
@@ -67,23 +91,28 @@ def iter_clips(
     for clip in begun:
         if clip.key_frame <= index:
             clip.frames.extend([rgb] * (len(clip.indices) - len(clip.frames)))
-            yield clip._replace(indices=np.minimum(clip.indices, index))
+            clip.indices = np.minimum(clip.indices, index)
+            yield clip
 
 
 def _empty_clip(key_frame: int, clip_indices: Callable[[int], np.ndarray]) -> Clip:
-    return Clip(key_frame, clip_indices(key_frame), [])
+    return Clip(key_frame, clip_indices(key_frame))
 
 
 def _feed(clips: Iterable[Clip], index: int, frame: np.ndarray) -> np.ndarray | None:
     """Adds a frame to the clips that hold it, as often as they do; they share one copy in RGB order.
 
     Returns:
-        That copy, None where no clip holds the frame.
+        That copy, None where no clip needs the frame.
     """
     rgb = None
     for clip in clips:
-        for _ in range(int((clip.indices == index).sum())):
-            if rgb is None:
-                rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-            clip.frames.append(rgb)
+        times = int((clip.indices == index).sum())
+        if not times and clip.key_frame != index:
+            continue
+        if rgb is None:
+            rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        clip.frames.extend([rgb] * times)
+        if clip.key_frame == index:
+            clip.key_image = rgb
     return rgb

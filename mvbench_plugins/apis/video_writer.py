@@ -16,7 +16,8 @@ class AnnotatedVideoWriter:
 
     Frames pass through :meth:`watch` on their way to the detector and wait until the detections of their key frame come
     in by :meth:`add`. What waits is bounded by the extent of a clip plus ``batch_size`` intervals between key frames.
-    Closing writes what still waits and finishes the file, after an interrupt too.
+    Where detections come much later, frames are read a second time, for :meth:`write_all`. Closing writes what still
+    waits and finishes the file, after an interrupt too.
 
     Args:
         path: mp4 file; its folder is made.
@@ -52,20 +53,26 @@ class AnnotatedVideoWriter:
         """Passes the frames on, and remembers each until it is written."""
         for frame in frames:
             self._waiting.append(frame)
+            self._write_shown()
             yield frame
 
     def add(self, key_frame: int, detections: Any) -> None:
         """Takes the detections of the next key frame (0-based index) and writes the frames that they decide."""
-        self._write_shown()
         self._detections, self._shown_until = detections, key_frame + self._hold
         self._write_shown()
+
+    def write_all(self, frames: Iterable[np.ndarray], found: Iterable[tuple[int, Any]]) -> None:
+        """Writes a video whose detections are all known: (key frame, detections), in the order of time."""
+        found = iter(found)
+        for _ in self.watch(frames):
+            while self._waiting and (entry := next(found, None)) is not None:
+                self.add(*entry)
+            self._write_waiting()
 
     def close(self) -> None:
         """Writes the frames that wait; those too far from any key frame stay without detections. Finishes the file."""
         try:
-            self._write_shown()
-            while self._waiting:
-                self._write(self._waiting.popleft())
+            self._write_waiting()
         finally:
             self._writer.release()
 
@@ -78,6 +85,10 @@ class AnnotatedVideoWriter:
     def _write_shown(self) -> None:
         while self._waiting and self._written < self._shown_until:
             self._write(self._draw(self._waiting.popleft(), self._detections))
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            self._write(self._waiting.popleft())
 
     def _write(self, frame: np.ndarray) -> None:
         self._writer.write(frame)

@@ -24,7 +24,7 @@ from fake_action_detector import (
 )
 from mmengine.config import Config
 
-from mvbench_plugins.apis import ActionDetInferencer, action_det_inferencer
+from mvbench_plugins.apis import ActionDetInferencer, key_frame_run
 from mvbench_plugins.apis.draw_actions import action_color
 from mvbench_plugins.apis.video_reader import VideoSource
 
@@ -176,7 +176,7 @@ def test_stream_gives_a_detection_once_its_clip_is_read_and_frees_the_video(infe
             closed.append(True)
 
     source = VideoSource('live', 'camera', frames(), 30.0, live=True)
-    monkeypatch.setattr(action_det_inferencer, 'open_video', lambda *_: source)
+    monkeypatch.setattr(key_frame_run, 'open_video', lambda *_: source)
     stream = inferencer.stream(0)
     assert next(stream).frame_index == 0 and len(read) == 13  # the last frame of the first clip is number 12
     assert next(stream).frame_index == 30 and len(read) == 43
@@ -188,7 +188,7 @@ def test_memory_does_not_grow_with_the_video(inferencer, monkeypatch, tmp_path):
     def peak(seconds: int) -> int:
         frames = (np.full((96, 128, 3), number % 256, np.uint8) for number in range(seconds * 30))
         source = VideoSource('long', 'video', frames, 30.0, seconds * 30)
-        monkeypatch.setattr(action_det_inferencer, 'open_video', lambda *_: source)
+        monkeypatch.setattr(key_frame_run, 'open_video', lambda *_: source)
         tracemalloc.start()
         inferencer(0, batch_size=2, out=tmp_path / 'long.mp4')
         size = tracemalloc.get_traced_memory()[1]
@@ -278,7 +278,7 @@ def test_ctrl_c_finishes_the_files(inferencer, monkeypatch, tmp_path, live):
         raise KeyboardInterrupt
 
     source = VideoSource('camera0', 'camera 0', frames(), 30.0, live=live)
-    monkeypatch.setattr(action_det_inferencer, 'open_video', lambda *_: source)
+    monkeypatch.setattr(key_frame_run, 'open_video', lambda *_: source)
     out, path = tmp_path / 'out.mp4', tmp_path / 'out.json'
     if live:
         assert len(inferencer(0, out=out, json_out=path)['predictions']) == 3
