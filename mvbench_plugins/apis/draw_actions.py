@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -21,6 +22,8 @@ Area = tuple[int, int, int, int]
 def draw_actions(image: np.ndarray, detections: Sequence[dict[str, Any]], max_actions: int = 4) -> np.ndarray:
     """Draws boxes, person scores and the best actions; letters and lines grow with the image.
 
+    A small image is enlarged first, by :func:`enlargement`, since labels would hide all of it.
+
     Each action has a colour of its own; a box has that of its best action. Labels stand above their box if there is
     room in the image, that no other label takes, otherwise inside, below or beside it.
 
@@ -33,10 +36,11 @@ def draw_actions(image: np.ndarray, detections: Sequence[dict[str, Any]], max_ac
     Returns:
         The drawing.
     """
-    image = image.copy()
+    factor = enlargement(image.shape[:2])
+    image = enlarge(image, factor) if factor > 1 else image.copy()
     short = min(image.shape[:2])
     thickness = max(1, round(short / 320))
-    boxes = [tuple(round(value) for value in detection['box']) for detection in detections]
+    boxes = [tuple(round(value * factor) for value in detection['box']) for detection in detections]
     for box, detection in zip(boxes, detections):
         best = detection['actions'][:1]
         color = action_color(best[0]['id']) if best else _NO_ACTION
@@ -50,6 +54,17 @@ def draw_actions(image: np.ndarray, detections: Sequence[dict[str, Any]], max_ac
             lines.insert(0, (f'person {detection["person_score"]:.2f}', _NO_ACTION))
         taken.append(_draw_label(image, box, lines, taken, max(0.36, short / 1000)))
     return image
+
+
+def enlargement(shape: tuple[int, int]) -> int:
+    """By which whole number an image of (height, width) is enlarged before it is drawn on; 1 from 240 pixels on."""
+    short = min(shape)
+    return 1 if short >= 240 else math.ceil(480 / short)
+
+
+def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
+    """The image, ``factor`` times as wide and as high, with its pixels as they are."""
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 @cache

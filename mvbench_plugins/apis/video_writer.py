@@ -10,9 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mvbench_plugins.apis.draw_actions import enlarge, enlargement
+
 
 class AnnotatedVideoWriter:
-    """Writes every frame of a video, with the detections of the key frame next to it, in the original size and rate.
+    """Writes every frame of a video, with the detections of the key frame next to it, at the original rate.
+
+    The size is the original one, too; small videos are enlarged as the drawings are.
 
     Frames pass through :meth:`watch` on their way to the detector and wait until the detections of their key frame come
     in by :meth:`add`. What waits is bounded by the extent of a clip plus ``batch_size`` intervals between key frames.
@@ -21,10 +25,10 @@ class AnnotatedVideoWriter:
 
     Args:
         path: mp4 file; its folder is made.
-        size: (width, height). The codec drops the last column or row of an odd size.
+        size: (width, height) of the frames. The codec drops the last column or row of an odd size.
         fps: frame rate.
         hold: how many frames before and after its key frame a detection is shown: half of the distance of key frames.
-        draw: gets a frame and the detections of a key frame, returns the frame to write.
+        draw: gets a frame and the detections of a key frame, returns the frame to write, enlarged by ``enlargement``.
 
     Raises:
         ValueError: OpenCV cannot write there.
@@ -39,6 +43,8 @@ class AnnotatedVideoWriter:
         draw: Callable[[np.ndarray, Any], np.ndarray],
     ) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self._factor = enlargement(size)
+        size = (size[0] * self._factor, size[1] * self._factor)
         # mp4v is the one codec that every OpenCV wheel can write.
         self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), fps, size)
         if not self._writer.isOpened():
@@ -88,7 +94,7 @@ class AnnotatedVideoWriter:
 
     def _write_waiting(self) -> None:
         while self._waiting:
-            self._write(self._waiting.popleft())
+            self._write(enlarge(self._waiting.popleft(), self._factor))
 
     def _write(self, frame: np.ndarray) -> None:
         self._writer.write(frame)

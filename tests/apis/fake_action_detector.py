@@ -95,3 +95,12 @@ def write_video(path: Path, count: int, fps: float = 30.0) -> Path:
         writer.write(frame)
     writer.release()
     return path
+
+
+def drawn_pixels(before: np.ndarray, after: np.ndarray, threshold: int = 50) -> np.ndarray:
+    """Bool ``[h, w]``: pixels of a small frame on which something is drawn in its enlarged, annotated copy."""
+    height, width = before.shape[:2]
+    factor = after.shape[0] // height
+    assert factor > 1 and after.shape == (height * factor, width * factor, 3)
+    change = np.abs(after.astype(int) - before.repeat(factor, 0).repeat(factor, 1)).max(-1) > threshold
+    return change.reshape(height, factor, width, factor).any((1, 3))

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fake_action_detector import detector_config, moving_box, write_video
+from fake_action_detector import detector_config, drawn_pixels, moving_box, write_video
 from fake_action_detector import numbered_frames as grey_frames
 from fake_person_models import (
     AFTER,
@@ -192,13 +192,13 @@ def test_annotated_file_is_drawn_without_holding_its_frames(recaller, monkeypatc
 
 
 def test_frames_behind_the_last_detection_are_written_at_once(tmp_path):
-    frames = (np.full((96, 128, 3), number % 256, np.uint8) for number in range(600))
-    with AnnotatedVideoWriter(tmp_path / 'out.mp4', (128, 96), 30.0, 15.0, lambda image, _: image) as writer:
+    frames = (np.full((240, 240, 3), number % 256, np.uint8) for number in range(600))
+    with AnnotatedVideoWriter(tmp_path / 'out.mp4', (240, 240), 30.0, 15.0, lambda image, _: image) as writer:
         tracemalloc.start()
         writer.write_all(frames, [(0, None), (30, None)])
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peak < 20 * 96 * 128 * 3
+    assert peak < 20 * 240 * 240 * 3
     assert len(read_frames(tmp_path / 'out.mp4')) == 600
 
 
@@ -254,7 +254,7 @@ def test_annotated_video_shows_the_people_around_their_key_frame(recaller, video
     original, annotated = read_frames(video), read_frames(tmp_path / 'out.mp4')
     assert len(annotated) == len(original) == 75
     for number, (before, after) in enumerate(zip(original, annotated, strict=True)):
-        drawn = np.abs(after.astype(int) - before).max(-1) > 50
+        drawn = drawn_pixels(before, after)
         lines = [drawn[y - 1 : y + 2, x + 5 : x + 35].any(0).mean() > 0.8 for x, y in ((20, 70), (90, 80))]
         assert lines == [number < 15, number >= 45], f'frame {number}'
 
@@ -275,7 +275,7 @@ def test_ctrl_c_draws_what_was_found_until_then(recaller, monkeypatch, tmp_path)
     assert content['complete'] is False
     assert [record['frame'] for record in content['key_frames']] == [0, 30, 60]  # key frames 90 and 120 were waiting
     frames = read_frames(out)
-    drawn = [np.abs(frame.astype(int) - moving_box(number)[0]).max() > 80 for number, frame in enumerate(frames)]
+    drawn = [drawn_pixels(moving_box(number)[0], frame, 80).any() for number, frame in enumerate(frames)]
     assert drawn == [True] * 75 + [False] * 85
 
 
