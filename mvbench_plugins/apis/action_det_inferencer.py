@@ -146,7 +146,7 @@ class ActionDetInferencer(BaseInferencer):
                 the memory of the model holds, and none for cameras and streams.
             pred_score_thr: people with a lower person score are neither drawn nor listed.
             action_thr: actions with a lower score are neither drawn nor listed.
-            out: annotated video to write (.mp4), with all frames of the original in their size and rate. Detections
+            out: annotated video to write (.mp4), with all frames of the original, small ones enlarged. Detections
                 stand from half an interval before their key frame until half an interval after it. Where key frames
                 wait for others, the video is read a second time for it.
             json_out: json file to write.

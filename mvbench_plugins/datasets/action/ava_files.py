@@ -87,8 +87,8 @@ def read_ava_csv(path: str | Path, *, label_ids: Collection[int] | None = None) 
             seconds.append(int(second))
             actions.append(int(action) if action else 0)
             persons.append(int(person))
-            # written so that NaN fails, too
-            valid = 0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1
+            # Written so that NaN fails, too. Boxes so thin that three decimals make them a line are let through.
+            valid = 0 <= box[0] <= box[2] <= 1 and 0 <= box[1] <= box[3] <= 1
         except ValueError:
             valid = False
         if not valid or (action and (actions[-1] < 1 or (label_ids is not None and actions[-1] not in label_ids))):
@@ -236,8 +236,8 @@ def _problem(row: list[str], line: int, label_ids: Collection[int] | None) -> st
     if wrong:
         return f'x1,y1,x2,y2 must be fractions of the image in [0, 1], found {wrong[0]!r}. {remedy}'
     x1, y1, x2, y2 = map(float, row[2:6])
-    if x1 >= x2 or y1 >= y2:
-        return f'the box must have x1 < x2 and y1 < y2, found {",".join(row[2:6])}. {remedy}'
+    if x1 > x2 or y1 > y2:
+        return f'the box must have x1 <= x2 and y1 <= y2, found {",".join(row[2:6])}. {remedy}'
     if row[6] and not _is_number(row[6], int):
         return f'action_id must be a whole number or empty, found {row[6]!r}. {remedy}'
     if not _is_number(row[7], int):
