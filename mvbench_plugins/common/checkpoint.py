@@ -56,14 +56,19 @@ def apply_rules(state_dict: Mapping[str, Tensor], rules: Sequence[Rule]) -> Conv
 
 
 def find_state_dict(checkpoint: Mapping) -> Mapping[str, Tensor]:
-    """The weights inside a loaded checkpoint: under a customary key, or the mapping itself.
+    """The weights inside a loaded checkpoint: under a customary key, which may be nested, or the mapping itself.
 
     Raises:
         ValueError: neither holds a mapping of names to tensors.
     """
-    for candidate in (*(checkpoint.get(key) for key in ('state_dict', 'model_state', 'model', 'module')), checkpoint):
-        if isinstance(candidate, Mapping) and any(isinstance(value, Tensor) for value in candidate.values()):
-            return candidate
+    for key in ('state_dict', 'model_state', 'model', 'module'):
+        if isinstance(checkpoint.get(key), Mapping):
+            try:
+                return find_state_dict(checkpoint[key])
+            except ValueError:
+                continue
+    if any(isinstance(value, Tensor) for value in checkpoint.values()):
+        return checkpoint
     raise ValueError(
         f'no weights found: expected a mapping of names to tensors, at the top or under "state_dict", "model_state", '
         f'"model" or "module"; found the keys {sorted(map(str, checkpoint))[:10]}'

@@ -3,7 +3,6 @@
 from mvbench_plugins.version_check import check_toolbox
 
 check_toolbox('mmaction')
-check_toolbox('mmdet')  # a helper that averages over processes comes from there
 
 from mvbench_plugins import compat  # noqa: E402
 

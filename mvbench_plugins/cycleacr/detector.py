@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
-from mmdet.utils import reduce_mean
 from mmengine.dist import all_gather_object, is_distributed
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mvbench_plugins.common.checkpoint import accept_official_backbones, accept_official_checkpoints
+from mvbench_plugins.common.distributed import reduce_mean
 
 from .boxes import extend_boxes, jitter_boxes, relative_boxes
 from .checkpoint import convert_backbone_state_dict, convert_state_dict
@@ -35,7 +35,8 @@ class CycleACR(BaseModel):
         head: :class:`~mvbench_plugins.cycleacr.head.CycleACRHead`.
         data_preprocessor: :class:`~mvbench_plugins.common.clip_preprocessor.ClipDataPreprocessor`.
         memory: arguments of :class:`~mvbench_plugins.cycleacr.memory_bank.MemoryBank`.
-        train_cfg: ``max_persons``: people per clip; ``jitter``: whether boxes are shifted at random.
+        train_cfg: ``max_persons``: people per clip, drawn at random where there are more; ``jitter``: whether boxes are
+            shifted at random.
         test_cfg: ``extend``: share of width and height added to the boxes before features are cut out.
         init_cfg: initialisation of the whole model.
     """
@@ -56,8 +57,8 @@ class CycleACR(BaseModel):
         num_seconds = self.memory.before + 1 + self.memory.after
         self.backbone = MODELS.build(backbone)
         self.head = MODELS.build({**head, 'num_seconds': num_seconds})
-        self.train_cfg = dict(max_persons=100, jitter=True) | (train_cfg or {})
-        self.test_cfg = dict(extend=(-0.05, -0.1)) | (test_cfg or {})
+        self.train_cfg = _settings('train_cfg', train_cfg, max_persons=100, jitter=True)
+        self.test_cfg = _settings('test_cfg', test_cfg, extend=(-0.05, -0.1))
         self.last_loss: float | None = None
         accept_official_checkpoints(self, convert_state_dict)
         accept_official_backbones(self.backbone, convert_backbone_state_dict)
@@ -87,7 +88,16 @@ class CycleACR(BaseModel):
         raise ValueError(f"mode {mode!r} is none of 'loss', 'predict' and 'tensor'")
 
     def extract(self, inputs: Tensor, data_samples: Sequence[ActionDataSample]) -> list[InstanceData]:
-        """First pass: ``actor_features`` ``[n, D]`` and ``roi_features`` ``[n, C]`` of each clip's people."""
+        """First pass: ``actor_features`` ``[n, D]`` and ``roi_features`` ``[n, C]`` of each clip's people.
+
+        Raises:
+            ValueError: a clip comes without person boxes.
+        """
+        without = [sample.img_key for sample in data_samples if 'proposals' not in sample]
+        if without:
+            raise ValueError(
+                f'{without[0]} has no person boxes (proposals): use AVAPersonDataset and PackPersonInputs in the config'
+            )
         boxes = [
             extend_boxes(sample.proposals.bboxes, self.test_cfg['extend'], sample.img_shape) for sample in data_samples
         ]
@@ -144,7 +154,8 @@ class CycleACR(BaseModel):
                     f'expects {self.head.num_classes + 1} (column 0 is unused): set num_classes of the dataset to that '
                     'of the head plus 1'
                 )
-            people = people[: self.train_cfg['max_persons']]
+            if len(people) > self.train_cfg['max_persons']:
+                people = people[torch.randperm(len(people))[: self.train_cfg['max_persons']].sort().values]
             jittered = jitter_boxes(people.bboxes, sample.img_shape) if self.train_cfg['jitter'] else people.bboxes
             boxes.append(jittered)
             labels.append(people.labels[:, 1:])
@@ -164,7 +175,7 @@ class CycleACR(BaseModel):
         A step that overflowed writes nothing: its loss would spread through the memory to all later steps. All
         processes decide alike, since the loss is their mean.
         """
-        loss = float(reduce_mean(loss.detach().float()))
+        loss = float(reduce_mean(loss.float()))
         if not math.isfinite(loss):
             return
         self.last_loss = loss
@@ -179,6 +190,18 @@ class CycleACR(BaseModel):
         """Feature maps of all pathways."""
         maps = self.backbone(inputs)
         return (maps,) if isinstance(maps, Tensor) else tuple(maps)
+
+
+def _settings(name: str, given: dict | None, **defaults) -> dict:
+    """Defaults, and what is given in their place.
+
+    Raises:
+        ValueError: a name that means nothing.
+    """
+    unknown = sorted((given or {}).keys() - defaults.keys())
+    if unknown:
+        raise ValueError(f'CycleACR: {name} has {unknown}, which mean nothing; expected some of {sorted(defaults)}')
+    return defaults | dict(given or {})
 
 
 def _keys(data_samples: Sequence[ActionDataSample]) -> list[tuple[str, int]]:

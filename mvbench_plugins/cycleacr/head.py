@@ -61,6 +61,12 @@ class CycleACRHead(BaseModule):
         self.dropout = nn.Dropout(dropout)
         self.cls_score = nn.Linear(hidden_dim, num_classes)
         self.loss = MODELS.build(loss)
+        sizes = getattr(self.loss, 'sizes', [num_classes])
+        if sum(sizes) != num_classes:
+            raise ValueError(
+                f'the groups of {type(self.loss).__name__} have {sizes} actions, {sum(sizes)} together, the head has '
+                f'num_classes={num_classes}: make them agree'
+            )
 
     def init_weights(self) -> None:
         """Kaiming uniform with a = 1 for the hidden layers, a small last layer, zero biases."""

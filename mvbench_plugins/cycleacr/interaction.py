@@ -43,13 +43,14 @@ class InteractionBlock(BaseModule):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor, others: Tensor, owner: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, others: Tensor, place: tuple[Tensor, Tensor, int] | None = None) -> Tensor:
         """Let each query look at its set.
 
         Args:
             x: queries ``[n, t, dim]``.
-            others: sets ``[n, m, dim]``, or with ``owner`` ``[B, m, dim]``.
-            owner: ``[n]``: which set each query looks at, None for its own.
+            others: sets ``[n, m, dim]``, or with ``place`` ``[B, m, dim]``.
+            place: for queries of one token that share sets: which set each looks at ``[n]``, its number among those
+                that do ``[n]``, and the largest number of queries per set. None: each query has a set of its own.
 
         Returns:
             ``[n, t, out_dim]``.
@@ -59,9 +60,14 @@ class InteractionBlock(BaseModule):
             repeats = others.shape[1] // self.num_slots
             key = key + self.key_position.repeat_interleave(repeats, dim=0)
             value = value + self.value_position.repeat_interleave(repeats, dim=0)
-        if owner is not None:
-            key, value = key[owner], value[owner]
-        found = F.scaled_dot_product_attention(self.query(x), key, value)
+        query = self.query(x)
+        if place is None:
+            found = F.scaled_dot_product_attention(query, key, value)
+        else:  # queries side by side, so that sets need not be repeated
+            owner, number, most = place
+            beside = query.new_zeros(len(others), most, query.shape[-1])
+            beside[owner, number] = query[:, 0]
+            found = F.scaled_dot_product_attention(beside, key, value)[owner, number][:, None]
         # One mean and variance for all tokens of a query; products of 1024 numbers want float32.
         found = F.layer_norm(found.float(), found.shape[1:]).to(x.dtype)
         return self.dropout(self.out(found.relu())) + self.shortcut(x)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .detector import CycleACR
 
-_CLIPS_AT_ONCE = 32  # of the second pass, which is light: some 40 MB of memory features
+_CLIPS_AT_ONCE = 32  # of the second pass, which is light: with 1024 features, 40 MB of memory
 
 
 class _Seen(NamedTuple):
@@ -32,7 +32,8 @@ class _TwoPasses:
 
     The backbone runs once per clip. With several processes each keeps its own clips and all share the actor features,
     so that the numbers are those of one process. The memory is emptied before and after: a run that was killed leaves
-    nothing behind.
+    nothing behind. Hooks for single iterations are called in the first pass, with data samples that have no predictions
+    yet.
     """
 
     mode: str
@@ -120,7 +121,11 @@ class MemoryTestLoop(_TwoPasses, TestLoop):
 
 @HOOKS.register_module()
 class MemoryBankHook(Hook):
-    """Keeps the training memory in checkpoints, about 4 KB per person, so that a resumed run goes on with it."""
+    """Keeps the training memory in checkpoints, so that a resumed run goes on with it.
+
+    It takes about 4 KB per person: some 2 GB for AVA, in each checkpoint. Leave the hook out where that is too much; a
+    resumed run then starts with an empty memory.
+    """
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the memory, which is the same in all processes."""

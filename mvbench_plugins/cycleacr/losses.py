@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmaction.registry import MODELS
-from mmdet.utils import reduce_mean
 from torch import Tensor, nn
+
+from mvbench_plugins.common.distributed import reduce_mean
 
 
 @MODELS.register_module()

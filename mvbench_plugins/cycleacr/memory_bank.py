@@ -45,7 +45,7 @@ class MemoryBank:
 
     def forget(self, video: str, before: int) -> None:
         """Drop the seconds of a video that are smaller than ``before``."""
-        entries = self._entries[video]
+        entries = self._entries.get(video, {})
         for second in [second for second in entries if second < before]:
             del entries[second]
 

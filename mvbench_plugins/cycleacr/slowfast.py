@@ -22,7 +22,7 @@ class AlphActionSlowFast(ResNet3dSlowFast):
         tau: the slow pathway takes every tau-th frame of the clip.
         speed_ratio: frames of the fast pathway per frame of the slow one (alpha).
         channel_ratio: channels of the slow pathway per channel of the fast one.
-        slow_jitter: in training, start the slow pathway at a random one of the first tau frames.
+        slow_jitter: in training, start the slow pathway at a random one of the first tau frames, drawn for each batch.
         kwargs: ``slow_pathway``, ``fast_pathway``, ``pretrained`` and ``init_cfg`` of the stock class.
     """
 

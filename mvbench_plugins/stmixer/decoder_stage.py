@@ -13,7 +13,7 @@ from mvbench_plugins.common.adaptive_mixing import AdaptiveMixing
 from mvbench_plugins.common.xyzr import decode_xyzr, log_iof, xyzr_embedding
 from mvbench_plugins.ops.pyramid_sampling import FlatPyramid
 
-from .sampling import sample_clip, sampling_points
+from .sampling import at_least_float32, sample_clip, sampling_points
 
 
 class Queries(NamedTuple):
@@ -178,12 +178,12 @@ class STMixerDecoderStage(BaseModule):
         spatial = self.spatial.attend(spatial, embedding, bias)
         temporal = self.temporal.attend(temporal, embedding, bias)
 
-        offsets = self.sampling_offset(spatial).float().unflatten(-1, (self.num_groups, self.num_points, 3))
+        offsets = at_least_float32(self.sampling_offset(spatial)).unflatten(-1, (self.num_groups, self.num_points, 3))
         sampled = sample_clip(pyramid, sampling_points(position, offsets), self.num_frames)  # [B, N, G, T, P, c]
         spatial = self.spatial.mix(sampled.mean(3), spatial)
         temporal = self.temporal.mix(sampled.mean(4), temporal)
 
-        delta = self.box_head(spatial).float()
+        delta = at_least_float32(self.box_head(spatial))
         # Both centre coordinates move in units of the box scale 2^z, not of width and height.
         centre = position[..., :2] + delta[..., :2] * torch.exp2(position[..., 2:3])
         position = torch.cat([centre, position[..., 2:] + delta[..., 2:]], dim=-1)

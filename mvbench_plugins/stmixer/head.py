@@ -8,22 +8,19 @@ import torch
 import torch.nn.functional as F
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
-from mmdet.registry import TASK_UTILS
-from mmdet.utils import reduce_mean
 from mmengine.model import BaseModule, ModuleList
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mvbench_plugins.common.person_set_loss import PERSON, PersonSetLossMixin, action_loss, check_label_columns
 from mvbench_plugins.common.xyzr import encode_xyzr
 
 from .decoder_stage import Predictions, Queries, STMixerDecoderStage
 from .sampling import flatten_clip_pyramid
 
-PERSON, BACKGROUND = 0, 1
-
 
 @MODELS.register_module()
-class STMixerHead(BaseModule):
+class STMixerHead(PersonSetLossMixin, BaseModule):
     """Queries that become people and their actions (sections 3.2 to 3.4 of the paper).
 
     Args:
@@ -68,11 +65,8 @@ class STMixerHead(BaseModule):
         self.num_groups = self.stages[0].num_groups
         self.spatial_queries = nn.Embedding(num_queries, self.stages[0].embed_dims)
         self.temporal_queries = nn.Embedding(num_queries, self.stages[0].embed_dims)
-        self.assigner = TASK_UTILS.build(assigner)
-        self.loss_person = MODELS.build(loss_person)
+        self.build_person_losses(assigner, loss_person, loss_bbox, loss_giou)
         self.loss_action = MODELS.build(loss_action)
-        self.loss_bbox = MODELS.build(loss_bbox)
-        self.loss_giou = MODELS.build(loss_giou)
 
     def forward(self, feats: Sequence[Tensor], clip_shapes: Sequence[tuple[int, int]]) -> list[Predictions]:
         """Run all stages.
@@ -124,16 +118,9 @@ class STMixerHead(BaseModule):
             ValueError: the labels have another number of columns than the head has classes.
         """
         targets = [sample.gt_instances for sample in data_samples]
-        columns = {target.labels.shape[-1] for target in targets}
-        if columns != {self.num_classes + 1}:
-            raise ValueError(
-                f'labels have {sorted(columns)} columns, the head has {self.num_classes} classes and expects '
-                f'{self.num_classes + 1} (column 0 is unused): set num_classes of the dataset to that of the head + 1'
-            )
+        check_label_columns(targets, self.num_classes)
         shapes = [sample.img_shape for sample in data_samples]
-        # Counts of more than 256 are no numbers of bfloat16.
-        num_people = torch.tensor(sum(map(len, targets)), dtype=torch.float32, device=feats[0].device)
-        num_people = reduce_mean(num_people).clamp(min=1.0)
+        num_people = self.count_people(targets, feats[0].device)
         outputs = self(feats, shapes)
         losses = {}
         for k, predictions in enumerate(outputs):
@@ -149,58 +136,8 @@ class STMixerHead(BaseModule):
         shapes: Sequence[tuple[int, int]],
         num_people: Tensor,
     ) -> dict[str, Tensor]:
-        matches = [
-            self._match(logits, boxes, target, shape)
-            for logits, boxes, target, shape in zip(
-                predictions.person_logits, predictions.boxes, targets, shapes, strict=True
-            )
-        ]
-        clip = torch.cat([query.new_full(query.shape, i) for i, (query, _) in enumerate(matches)])
-        query = torch.cat([query for query, _ in matches])
-        people = [target[person] for target, (_, person) in zip(targets, matches, strict=True)]
-
-        classes = query.new_full(predictions.person_logits.shape[:2], BACKGROUND)
-        classes[clip, query] = PERSON
-        class_weight = predictions.boxes.new_tensor(self.loss_person.class_weight)
-        losses = dict(
-            loss_person=self.loss_person(
-                predictions.person_logits.flatten(0, 1),
-                classes.flatten(),
-                # Weighted mean: mmdet's own average would divide by the number of queries.
-                avg_factor=class_weight[classes].sum(),
-            )
-        )
-        action_logits = predictions.action_logits[clip, query]
-        actions = torch.cat([person.labels for person in people])[:, 1:]
-        # The mean over no person at all would be NaN.
-        losses['loss_action'] = self.loss_action(action_logits, actions) if len(query) else action_logits.sum()
-        boxes, whwh = predictions.boxes[clip, query], predictions.boxes.new_tensor([(w, h, w, h) for h, w in shapes])
-        target_boxes = torch.cat([person.bboxes for person in people])
-        losses['loss_bbox'] = self.loss_bbox(boxes / whwh[clip], target_boxes / whwh[clip], avg_factor=num_people)
-        losses['loss_giou'] = self.loss_giou(boxes, target_boxes, avg_factor=num_people)
-        return losses
-
-    @torch.no_grad()
-    def _match(
-        self, person_logits: Tensor, boxes: Tensor, target: InstanceData, shape: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """Indices of matched queries, in order, and of their people.
-
-        Raises:
-            ValueError: predictions or targets are not finite.
-        """
-        people = InstanceData(bboxes=target.bboxes, labels=target.bboxes.new_full((len(target),), PERSON).long())
-        queries = InstanceData(bboxes=boxes, scores=person_logits.float())
-        try:
-            found = self.assigner.assign(queries, people, img_meta=dict(img_shape=shape)).gt_inds
-        except ValueError as error:
-            broken = 'annotated boxes' if not target.bboxes.isfinite().all() else 'predictions'
-            raise ValueError(
-                f'the {broken} are not finite, so that queries and people cannot be matched: '
-                + ('check the annotation file' if broken == 'annotated boxes' else 'training has diverged; lower lr')
-            ) from error
-        query = (found > 0).nonzero().flatten()
-        return query, found[query] - 1
+        losses, matches = self.person_losses(predictions.person_logits, predictions.boxes, targets, shapes, num_people)
+        return losses | dict(loss_action=action_loss(self.loss_action, predictions.action_logits, matches))
 
     def predict(self, feats: Sequence[Tensor], data_samples: Sequence[ActionDataSample]) -> list[ActionDataSample]:
         """People and their actions, by the last stage.

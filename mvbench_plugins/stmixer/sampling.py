@@ -21,12 +21,17 @@ _SCALE_OF_STRIDE_1 = 1.0
 def flatten_clip_pyramid(feats: Sequence[Tensor], strides: Sequence[int], num_groups: int) -> FlatPyramid:
     """Feature space ``[B, C, T, H_l, W_l]`` as a table ``[B, sum(H_l * W_l), G, T * C / G]``.
 
-    Group g holds the g-th contiguous block of channels. The table is float32 whatever autocast says: sampling positions
-    of half precision would be off by whole pixels.
+    Group g holds the g-th contiguous block of channels. The table is float32 at least, whatever autocast says: sampling
+    positions of half precision would be off by whole pixels.
     """
     rows = [feat.unflatten(1, (num_groups, -1)).permute(0, 4, 5, 1, 3, 2).flatten(1, 2).flatten(3) for feat in feats]
     shapes = tuple((feat.shape[-2], feat.shape[-1]) for feat in feats)
-    return FlatPyramid(torch.cat(rows, dim=1).float(), shapes, tuple(strides))
+    return FlatPyramid(at_least_float32(torch.cat(rows, dim=1)), shapes, tuple(strides))
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision to single; boxes, places and what is sampled there need that much."""
+    return x.float() if x.dtype.itemsize < 4 else x
 
 
 def sampling_points(position: Tensor, offsets: Tensor) -> Tensor:

@@ -158,12 +158,12 @@ def test_number_of_people_is_averaged_over_processes(build, batch):
     """Twice as many people elsewhere: box losses are divided by the average, others stay."""
     model = build().train()
     alone = _losses(model, batch)
-    with patch('mvbench_plugins.stmixer.head.reduce_mean', lambda people: people * 2):
+    with patch('mvbench_plugins.common.person_set_loss.reduce_mean', lambda people: people * 2):
         together = _losses(model, batch)
     for name, loss in alone.items():
         share = 2.0 if name.endswith(('bbox', 'giou')) else 1.0
         assert (loss / together[name]).item() == pytest.approx(share, rel=1e-4), name
-    with patch('mvbench_plugins.stmixer.head.reduce_mean', lambda people: people * 0):
+    with patch('mvbench_plugins.common.person_set_loss.reduce_mean', lambda people: people * 0):
         few = _losses(model, batch)
     assert (few['loss_bbox'] / alone['loss_bbox']).item() == pytest.approx(4.0, rel=1e-4), 'one person at least'
 

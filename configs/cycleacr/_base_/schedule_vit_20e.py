@@ -2,8 +2,8 @@
 _base_ = 'mmaction::_base_/default_runtime.py'
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20, val_interval=10)
-val_cfg = dict(type='MemoryValLoop')
-test_cfg = dict(type='MemoryTestLoop')
+val_cfg = dict(type='MemoryValLoop', fp16=True)
+test_cfg = dict(type='MemoryTestLoop', fp16=True)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-8, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', by_epoch=True, begin=5, end=20, T_max=15, eta_min=5e-7, convert_to_iter_based=True),
