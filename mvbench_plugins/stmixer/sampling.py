@@ -24,9 +24,17 @@ def flatten_clip_pyramid(feats: Sequence[Tensor], strides: Sequence[int], num_gr
     Group g holds the g-th contiguous block of channels. The table is float32 at least, whatever autocast says: sampling
     positions of half precision would be off by whole pixels.
     """
-    rows = [feat.unflatten(1, (num_groups, -1)).permute(0, 4, 5, 1, 3, 2).flatten(1, 2).flatten(3) for feat in feats]
     shapes = tuple((feat.shape[-2], feat.shape[-1]) for feat in feats)
-    return FlatPyramid(at_least_float32(torch.cat(rows, dim=1)), shapes, tuple(strides))
+    sizes = [h * w for h, w in shapes]
+    batch, channels, num_frames = feats[0].shape[:3]
+    table = at_least_float32(feats[0].new_empty(0)).new_empty(
+        batch, sum(sizes), num_groups, num_frames, channels // num_groups
+    )
+    start = 0
+    for feat, size in zip(feats, sizes, strict=True):  # each level goes to its place in one copy
+        table[:, start : start + size] = feat.flatten(3).unflatten(1, (num_groups, -1)).permute(0, 4, 1, 3, 2)
+        start += size
+    return FlatPyramid(table.flatten(3), shapes, tuple(strides))
 
 
 def at_least_float32(x: Tensor) -> Tensor:
