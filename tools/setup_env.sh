@@ -213,7 +213,9 @@ set_up() {
         note '2 cores to compile mmcv, once. Ctrl-C is safe: run the command again to continue.'
         mkdir -p "$cache"
         exec 9>"$cache/setup.lock" # released by the kernel, however this script ends
-        flock -n 9 || { say 'waiting for another set-up of this user to end' && flock 9; }
+        flock -n 9 || say 'waiting for another set-up of this user to end'
+        # In the background: a signal that comes while bash waits for a foreground command would wait with it.
+        until flock -n 9; do sleep 1 & wait "$!"; done
         say '1/6 virtual environment' && make_environment
         say '2/6 torch' && install_torch
         say '3/6 Python packages' && install_packages

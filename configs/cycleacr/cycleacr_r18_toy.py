@@ -45,8 +45,8 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-max_epochs = 24
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
+max_epochs = 40
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
 val_cfg = dict(type='MemoryValLoop')
 test_cfg = dict(type='MemoryTestLoop')
 param_scheduler = [
