@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..ava_files import ListedFrames, read_ava_csv, read_exclusions, read_frame_list, read_label_map
-from ..ava_sources import video_files
-from .extract import Extraction, extract_all, has_files
+from .extract import Extraction, extract_missing
 from .report import Report, part_of
 
 _FPS = 30
@@ -76,7 +75,22 @@ def prepare_ava(
     root = Path(root)
     splits = read_annotations(Path(annotations) if annotations else root / 'annotations', version)
     names = list(dict.fromkeys(video for split in splits.values() for video in split.seconds))
-    failed = _extract(names, root, videos, full_length, short_side, workers) if videos is not None else {}
+    failed: dict[str, str] = {}
+    if videos is not None:
+        failed = extract_missing(
+            names,
+            videos,
+            workers,
+            lambda video, path: Extraction(
+                path,
+                root / 'frames' / video,
+                f'{video}_{{:06d}}.jpg',
+                fps=_FPS,
+                start=_FIRST_SECOND if full_length else 0,
+                max_frames=_FPS * _SECONDS,
+                short_side=short_side,
+            ),
+        )
     key_seconds = defaultdict(set)
     for split in splits.values():
         for video, seconds in split.seconds.items():
@@ -135,34 +149,6 @@ def _read_split(path: Path) -> AVASplit:
     for video, second in sorted({person[:2] for person in persons}):
         seconds[video].append(second)
     return AVASplit(seconds, len(persons), int((rows.actions[used] > 0).sum()))
-
-
-def _extract(
-    names: list[str],
-    root: Path,
-    videos: str | Path,
-    full_length: bool,
-    short_side: int | None,
-    workers: int,
-) -> dict[str, str]:
-    """Extracts what has no frames yet; returns why videos failed."""
-    if not Path(videos).is_dir():
-        raise FileNotFoundError(f'--videos {videos} is no folder')
-    files = video_files(names, videos)
-    jobs = [
-        Extraction(
-            path,
-            root / 'frames' / video,
-            f'{video}_{{:06d}}.jpg',
-            fps=_FPS,
-            start=_FIRST_SECOND if full_length else 0,
-            max_frames=_FPS * _SECONDS,
-            short_side=short_side,
-        )
-        for video, path in files.items()
-        if not has_files(root / 'frames' / video)
-    ]
-    return {path.stem: reason for path, reason in extract_all(jobs, workers).items()} if jobs else {}
 
 
 def _look(folder: Path, video: str, seconds: set[int]) -> _Frames | None:

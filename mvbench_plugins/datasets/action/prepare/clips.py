@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..ava_sources import probe_video, video_files
+from ..ava_sources import probe_video
 from ..second_clips import SUFFIX, seconds_in
 from .ava import AVASplit, read_annotations
-from .extract import draft_of, extract_all, has_files, sampled_frames
+from .extract import draft_of, extract_missing, sampled_frames
 from .report import Report, part_of
 
 _FPS = 25
@@ -74,16 +74,14 @@ def prepare_ava_clips(
     names = list(dict.fromkeys(video for split in splits.values() for video in split.seconds))
     failed: dict[str, str] = {}
     if videos is not None:
-        if not Path(videos).is_dir():
-            raise FileNotFoundError(f'--videos {videos} is no folder')
         begin = 0 if full_length else _CUT_AT
-        jobs = [
-            Cutting(path, root / _FOLDER / video, begin, short_side)
-            for video, path in video_files(names, videos).items()
-            if not has_files(root / _FOLDER / video)
-        ]
-        reasons = extract_all(jobs, workers, cut_video) if jobs else {}
-        failed = {path.stem: reason for path, reason in reasons.items()}
+        failed = extract_missing(
+            names,
+            videos,
+            workers,
+            lambda video, path: Cutting(path, root / _FOLDER / video, begin, short_side),
+            cut_video,
+        )
     report = Report(root / 'missing_ava_clips.txt')
     for name, split in splits.items():
         _count(report, name, split, root / _FOLDER, failed)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ..ava_sources import probe_video
+from ..ava_sources import probe_video, video_files
 
 _JPEG_QUALITY = 95
 _Job = TypeVar('_Job')
@@ -108,6 +108,36 @@ def extract_all(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return failed
+
+
+def extract_missing(
+    names: Sequence[str],
+    videos: str | Path,
+    workers: int,
+    job_of: Callable[[str, Path], _Job],
+    work: Callable[[_Job, threading.Event], int] = extract_frames,
+) -> dict[str, str]:
+    """Extract from those videos that have a file, and whose folder is not there yet.
+
+    Args:
+        names: of the videos.
+        videos: folder of the video files.
+        workers: number of videos at a time.
+        job_of: the job of a video, from its name and file; its attribute ``folder`` is what comes of it.
+        work: does one job, and gives up when the event is set.
+
+    Returns:
+        Why a video failed, by its name; the others are done all the same.
+
+    Raises:
+        FileNotFoundError: the folder of videos is absent.
+        OSError: files cannot be written.
+    """
+    if not Path(videos).is_dir():
+        raise FileNotFoundError(f'--videos {videos} is no folder')
+    jobs = [job_of(video, path) for video, path in video_files(names, videos).items()]
+    jobs = [job for job in jobs if not has_files(job.folder)]
+    return {path.stem: reason for path, reason in extract_all(jobs, workers, work).items()} if jobs else {}
 
 
 @contextmanager
