@@ -55,6 +55,13 @@ def apply_rules(state_dict: Mapping[str, Tensor], rules: Sequence[Rule]) -> Conv
     return Conversion(converted, dropped)
 
 
+def strip_module(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Names without the ``module.`` that ``DistributedDataParallel`` puts in front of all of them."""
+    if all(key.startswith('module.') for key in state_dict):
+        return {key.removeprefix('module.'): value for key, value in state_dict.items()}
+    return state_dict
+
+
 def find_state_dict(checkpoint: Mapping) -> Mapping[str, Tensor]:
     """The weights inside a loaded checkpoint: under a customary key, which may be nested, or the mapping itself.
 

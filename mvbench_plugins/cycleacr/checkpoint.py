@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mvbench_plugins.common.checkpoint import Conversion, Rule, apply_rules
+from mvbench_plugins.common.checkpoint import Conversion, Rule, apply_rules, strip_module
 from mvbench_plugins.common.video_vit import VIDEOMAE_RULES
 
 _MODULE = r'roi_heads\.action\.feature_extractor\.cycleacr_module\.'
@@ -43,8 +43,7 @@ _SWIN_RULES: tuple[Rule, ...] = (Rule(r'norm\.(.*)', r'norm3.\1'),)
 
 def convert_state_dict(state_dict: Mapping[str, Tensor]) -> Conversion:
     """Weights of a whole model under official names and shapes to ours; our own pass unchanged."""
-    if state_dict and all(key.startswith('module.') for key in state_dict):
-        state_dict = {key.removeprefix('module.'): value for key, value in state_dict.items()}
+    state_dict = strip_module(state_dict)
     prefix = 'backbone.'
     head = {key: value for key, value in state_dict.items() if key.startswith(('roi_heads.', 'head.'))}
     # ViT files have the backbone's entries at the top, the others below "backbone.".

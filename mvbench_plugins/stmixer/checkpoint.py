@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mvbench_plugins.common.checkpoint import Conversion, Rule, apply_rules
+from mvbench_plugins.common.checkpoint import Conversion, Rule, apply_rules, strip_module
 from mvbench_plugins.common.video_vit import VIDEOMAE_RULES
 
 #: Stages count from 2 in PySlowFast (the stem is 1), from 1 in mmaction.
@@ -124,8 +124,7 @@ def convert_state_dict(state_dict: Mapping[str, Tensor]) -> Conversion:
 
     Weights that already have our names pass unchanged.
     """
-    if state_dict and all(key.startswith('module.') for key in state_dict):
-        state_dict = {key.removeprefix('module.'): value for key, value in state_dict.items()}
+    state_dict = strip_module(state_dict)
     prefix = 'backbone.'
     backbone = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
     rest = {key: value for key, value in state_dict.items() if not key.startswith(prefix)}

@@ -10,10 +10,11 @@ from mmengine.model import BaseModule, bias_init_with_prob
 from torch import Tensor, nn
 
 from mvbench_plugins.common.adaptive_mixing import AdaptiveMixing
+from mvbench_plugins.common.precision import at_least_float32
 from mvbench_plugins.common.xyzr import decode_xyzr, log_iof, xyzr_embedding
 from mvbench_plugins.ops.pyramid_sampling import FlatPyramid
 
-from .sampling import at_least_float32, sample_clip, sampling_points
+from .sampling import sample_clip, sampling_points
 
 
 class Queries(NamedTuple):

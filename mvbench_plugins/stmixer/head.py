@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
@@ -12,7 +11,8 @@ from mmengine.model import BaseModule, ModuleList
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mvbench_plugins.common.person_set_loss import PERSON, PersonSetLossMixin, action_loss, check_label_columns
+from mvbench_plugins.common.person_detections import set_person_detections
+from mvbench_plugins.common.person_set_loss import PersonSetLossMixin, action_loss, check_label_columns
 from mvbench_plugins.common.xyzr import encode_xyzr
 
 from .decoder_stage import Predictions, Queries, STMixerDecoderStage
@@ -140,30 +140,14 @@ class STMixerHead(PersonSetLossMixin, BaseModule):
         return losses | dict(loss_action=action_loss(self.loss_action, predictions.action_logits, matches))
 
     def predict(self, feats: Sequence[Tensor], data_samples: Sequence[ActionDataSample]) -> list[ActionDataSample]:
-        """People and their actions, by the last stage.
+        """People and their actions by the last stage: ``pred_instances`` of the data samples.
 
         Args:
             feats: feature space ``[B, C, T, H_l, W_l]``.
             data_samples: with metainfo ``img_shape``.
 
         Returns:
-            The data samples with ``pred_instances``: ``bboxes`` (relative to the clip, 0 to 1), ``scores``
-            ``[n, num_classes + 1]`` (column = action id, column 0 is zero) and ``person_scores``. Action scores are
-            not multiplied by the person score; there is no suppression of duplicates.
+            What :func:`~mvbench_plugins.common.person_detections.set_person_detections` makes of them.
         """
-        shapes = [sample.img_shape for sample in data_samples]
-        last = self(feats, shapes)[-1]
-        person_scores = last.person_logits.float().softmax(-1)[..., PERSON]
-        action_scores = F.pad(last.action_logits.float().sigmoid(), (1, 0))
-        for i, (sample, (height, width)) in enumerate(zip(data_samples, shapes, strict=True)):
-            keep = (person_scores[i] >= self.test_cfg['person_score_thr']).nonzero().flatten()
-            if not len(keep):
-                keep = person_scores[i].topk(min(self.test_cfg['fallback_topk'], len(person_scores[i]))).indices
-            boxes = last.boxes[i, keep]
-            largest = boxes.new_tensor([width - 1, height - 1] * 2)
-            sample.pred_instances = InstanceData(
-                bboxes=torch.minimum(boxes.clamp(min=0), largest) / boxes.new_tensor([width, height] * 2),
-                scores=action_scores[i, keep],
-                person_scores=person_scores[i, keep],
-            )
-        return list(data_samples)
+        last = self(feats, [sample.img_shape for sample in data_samples])[-1]
+        return set_person_detections(data_samples, last.person_logits, last.action_logits, last.boxes, **self.test_cfg)

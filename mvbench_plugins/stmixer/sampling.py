@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mvbench_plugins.common.precision import at_least_float32
 from mvbench_plugins.common.xyzr import xyzr_sizes
 from mvbench_plugins.ops.pyramid_sampling import FlatPyramid, sample_pyramid
 
@@ -35,11 +36,6 @@ def flatten_clip_pyramid(feats: Sequence[Tensor], strides: Sequence[int], num_gr
         table[:, start : start + size] = feat.flatten(3).unflatten(1, (num_groups, -1)).permute(0, 4, 1, 3, 2)
         start += size
     return FlatPyramid(table.flatten(3), shapes, tuple(strides))
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision to single; boxes, places and what is sampled there need that much."""
-    return x.float() if x.dtype.itemsize < 4 else x
 
 
 def sampling_points(position: Tensor, offsets: Tensor) -> Tensor:
