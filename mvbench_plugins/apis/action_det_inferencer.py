@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from mvbench_plugins.apis.draw_actions import draw_actions
 from mvbench_plugins.apis.key_frame_run import KeyFrameRun, RunOptions, Source, open_run, reopen
 from mvbench_plugins.apis.people import People
 from mvbench_plugins.apis.two_pass import detect_with_memory
+from mvbench_plugins.apis.video_reader import VideoSource
 from mvbench_plugins.apis.video_writer import AnnotatedVideoWriter
 from mvbench_plugins.datasets.action.ava_files import read_label_map
 from mvbench_plugins.datasets.action.transforms import clip_indices
@@ -253,6 +255,33 @@ class ActionDetInferencer(BaseInferencer):
 
         return detect()
 
+    def clip_at(
+        self, source: Source, time: float | None = None, fps: float | None = None
+    ) -> tuple[Clip, dict[str, Any]]:
+        """The clip around one moment of a video, to look into the model with; for models that find people themselves.
+
+        Args:
+            source: as ``inputs`` of :meth:`__call__`; it is read up to the end of the clip.
+            time: seconds from the beginning of the video; default: its middle.
+            fps: frame rate of the video.
+
+        Returns:
+            The clip, and what the test pipeline makes of it: ``model.test_step(self.collate_fn([packed]))``.
+
+        Raises:
+            FileNotFoundError, TypeError, ValueError: the video is wrong, or has no such moment.
+        """
+        run = self._open(source, RunOptions(step=1, fps=fps))
+        with run.video as video:
+            key_frame = _moment(video, time)
+            clip = next(self._cut(run, count(key_frame)), None)
+            if clip is None:
+                raise ValueError(
+                    f'time: found {key_frame / video.fps:.2f} s, expected less: {video.origin} ends at '
+                    f'{video.num_read / video.fps:.2f} s ({video.num_read} frames at {video.fps:g} fps)'
+                )
+            return clip, self._pack(clip, run)
+
     def visualize(self, inputs: list[np.ndarray], preds: list[dict]) -> list[np.ndarray]:
         """Draws records (``predictions`` of :meth:`__call__`) onto frames, both in BGR order; returns the drawings."""
         return [draw_actions(frame, record['detections']) for frame, record in zip(inputs, preds, strict=True)]
@@ -267,14 +296,8 @@ class ActionDetInferencer(BaseInferencer):
 
     def _detect(self, run: KeyFrameRun) -> Iterator[ActionDataSample]:
         """The loop: frames to clips, clips to batches, batches to one data sample per key frame."""
-        settings, batch_size = self._settings, run.options.batch_size
-        rate = run.video.fps / settings.fps if settings.fps else 1.0
-
-        def indices(key_frame: int) -> np.ndarray:
-            centre = key_frame / rate + settings.offset
-            return clip_indices(centre, None, settings.clip_len, settings.frame_interval, rate)
-
-        packed = (self._pack(clip, run) for clip in iter_clips(run.frames, key_frames(run.spacing), indices))
+        batch_size = run.options.batch_size
+        packed = (self._pack(clip, run) for clip in self._cut(run, key_frames(run.spacing)))
         batches = map(self.collate_fn, self._get_chunk_data(packed, batch_size))
         if run.find_people is None:
             found = (sample for batch in batches for sample in self.forward(batch))
@@ -282,6 +305,17 @@ class ActionDetInferencer(BaseInferencer):
             found = detect_with_memory(self.model, batches, run.lookahead, batch_size)
         for sample in found:
             yield sample.cpu()
+
+    def _cut(self, run: KeyFrameRun, wanted: Iterator[int]) -> Iterator[Clip]:
+        """The clips around key frames, as the config samples them."""
+        settings = self._settings
+        rate = run.video.fps / settings.fps if settings.fps else 1.0
+
+        def indices(key_frame: int) -> np.ndarray:
+            centre = key_frame / rate + settings.offset
+            return clip_indices(centre, None, settings.clip_len, settings.frame_interval, rate)
+
+        return iter_clips(run.frames, wanted, indices)
 
     def _pack(self, clip: Clip, run: KeyFrameRun) -> dict[str, Any]:
         """Runs a clip through the test pipeline, from where the frames are decoded."""
@@ -342,6 +376,17 @@ class ActionDetInferencer(BaseInferencer):
                 f'the checkpoint does not fit the model of {getattr(cfg, "filename", None) or "the config"}: {error}. '
                 'Give the config that belongs to it'
             ) from error
+
+
+def _moment(video: VideoSource, time: float | None) -> int:
+    """Index of the frame at a time in seconds, of the middle frame for None."""
+    if time is None:
+        if video.num_frames is None:
+            raise ValueError(f'{video.origin} does not tell its length, nor where its middle is: give a time')
+        return video.num_frames // 2
+    if not 0 <= time < float('inf'):
+        raise ValueError(f'time: found {time}, expected seconds from the beginning of {video.origin}, 0 or more')
+    return math.floor(time * video.fps + 0.5)
 
 
 def _check_output(path: str | Path | None, source: Source, suffix: str) -> None:

@@ -96,7 +96,8 @@ class CycleACRHead(BaseModule):
         clip = torch.cat([box.new_full((len(box),), i) for i, box in enumerate(boxes)])
         rois = torch.cat([clip[:, None], torch.cat(list(boxes))], dim=1)
         still = torch.cat([feat.mean(2) for feat in feats], dim=1)
-        local = self.roi_align(still.float().contiguous(), rois.float()).to(still.dtype).flatten(2).transpose(1, 2)  # [n, bins, C]
+        pooled = self.roi_align(still.float().contiguous(), rois.float())  # it does not look at strides
+        local = pooled.to(still.dtype).flatten(2).transpose(1, 2)  # [n, bins, C]
         context = torch.cat([_stretch(feat.amax((3, 4)), num_frames) for feat in feats], dim=1).transpose(1, 2)
         people = PersonFeatures(clip.long(), local, local.amax(1), context)
         return people, self.cycle(people)

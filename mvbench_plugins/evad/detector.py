@@ -71,7 +71,7 @@ class EVAD(BaseModel):
             data_samples = [ActionDataSample(metainfo=dict(img_shape=tuple(inputs.shape[-2:]))) for _ in inputs]
         tokens = self.backbone(inputs)
         feats = self.neck(tokens.key_maps)
-        first = self.proposals.predict(feats, data_samples)
+        first = self.proposals.predict([inputs], data_samples)  # of whose dtype the boxes are: not that of autocast
         outputs = self.head(
             feats,
             tokens,

@@ -56,6 +56,9 @@ class PersonLocalizer(BaseModule):
 
         Returns:
             The predictions of each stage.
+
+        Raises:
+            ValueError: boxes are not finite.
         """
         # Places of half precision would be off by pixels, and mmcv's RoIAlign reads any map as if it were contiguous.
         feats = [at_least_float32(feat).contiguous() for feat in feats]
@@ -70,4 +73,11 @@ class PersonLocalizer(BaseModule):
             )
             outputs.append(PersonPredictions(person_logits, decoded.unflatten(0, boxes.shape[:2]), queries))
             boxes = outputs[-1].boxes.detach()
+            _check_finite(boxes)
         return outputs
+
+
+def _check_finite(boxes: Tensor) -> None:
+    """Name what is wrong before RoIAlign asserts; a GPU, which must not be waited for, gets as far as the matching."""
+    if boxes.device.type == 'cpu' and not boxes.isfinite().all():
+        raise ValueError('the predicted boxes are not finite: training has diverged; lower lr')

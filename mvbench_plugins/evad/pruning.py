@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mvbench_plugins.common.video_vit import FusedAttention
 
-#: Attention weights of so many numbers are held at once: 16 MB of float32, which stay in the cache of a CPU.
-_CHUNK = 1 << 22
+#: Attention weights held at once: 16 MB of float32 stay in the cache of a CPU; a GPU wants few, large steps.
+_CHUNK_CPU, _CHUNK_GPU = 1 << 22, 1 << 26
 
 
 def attend_and_score(
@@ -38,7 +38,8 @@ def attend_and_score(
     mixed = [attention.attend(query, key, value)] if fused else []
     with torch.no_grad():
         batch, heads, num_tokens = query.shape[:3]
-        step = max(_CHUNK // (batch * heads * num_tokens), 1)
+        chunk = _CHUNK_CPU if x.device.type == 'cpu' else _CHUNK_GPU
+        step = max(chunk // (batch * heads * num_tokens), 1)
         scores, dtype = 0.0, torch.promote_types(query.dtype, torch.float32)
         for part, weight in ((query[:, :, :num_key], enhanced_weight), (query[:, :, num_key:], 1.0)):
             for rows in (part * attention.scale).split(step, dim=2):
@@ -65,10 +66,12 @@ class TokenSelection(nn.Module):
             keep_rate: share of all tokens to keep.
 
         Returns:
-            Indices ``[B, k]`` of the kept ones, highest score first.
+            Indices ``[B, k]`` of the kept ones, highest score first; in their own order if all are kept.
         """
         # The product is rounded as a Python float: a tensor's would give another count at times.
         kept = max(math.ceil(keep_rate * (num_key + scores.shape[1])) - num_key, 0)
+        if kept == scores.shape[1]:
+            return torch.arange(kept, device=scores.device).expand(len(scores), -1)
         return scores.topk(kept, dim=1).indices
 
 
