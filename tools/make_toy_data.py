@@ -3,11 +3,12 @@
 Example:
     python tools/make_toy_data.py coco --out data/toy_coco
     python tools/make_toy_data.py ava --out data/toy_ava
+    python tools/make_toy_data.py nuscenes --out data/toy_nuscenes
 """
 
 import argparse
 
-from mvbench_plugins.datasets.toy import JHMDB, UCF101_24, write_ava, write_coco, write_tubes
+from mvbench_plugins.datasets.toy import JHMDB, UCF101_24, write_ava, write_coco, write_nuscenes, write_tubes
 from mvbench_plugins.datasets.toy.ava import key_seconds
 from mvbench_plugins.datasets.toy.tubes import LABELS
 
@@ -32,9 +33,9 @@ def parse_args() -> argparse.Namespace:
         command.add_argument('--num-val', type=int, default=num_val, help=f'number of validation {counted}')
         return command
 
-    def add_video_size(command: argparse.ArgumentParser) -> None:
+    def add_video_size(command: argparse.ArgumentParser, default: tuple[int, int] = (128, 96)) -> None:
         help_ = 'width and height of the frames in pixels'
-        command.add_argument('--size', type=int, nargs=2, default=(128, 96), metavar=('WIDTH', 'HEIGHT'), help=help_)
+        command.add_argument('--size', type=int, nargs=2, default=default, metavar=('WIDTH', 'HEIGHT'), help=help_)
 
     coco = add_format(
         'coco',
@@ -65,6 +66,18 @@ def parse_args() -> argparse.Namespace:
             'videos of each class',
         )
         add_video_size(tubes)
+    nuscenes = add_format(
+        'nuscenes',
+        'a nuScenes database: six cameras, LiDAR and boxes in three dimensions',
+        'Drives among cuboids of ten classes, seen by six cameras and a LiDAR, as nuScenes lays them out.',
+        30,
+        6,
+        'scenes',
+    )
+    add_video_size(nuscenes, (320, 180))
+    nuscenes.add_argument('--key-frames', type=int, default=10, help='annotated frames of a scene, half a second apart')
+    nuscenes.add_argument('--sweeps', type=int, default=1, help='frames without annotations between two key frames')
+    nuscenes.add_argument('--azimuths', type=int, default=240, help='directions in a turn of the LiDAR of 32 beams')
     return parser.parse_args()
 
 
@@ -79,6 +92,12 @@ def write(args: argparse.Namespace) -> tuple[bool, str]:
         keys = len(key_seconds(args.seconds))
         counts = f'{args.num_train} training and {args.num_val} validation videos with {keys} key frames each'
         return write_ava(args.out, **common, seconds=args.seconds), counts
+    if args.format == 'nuscenes':
+        counts = (
+            f'{args.num_train} training and {args.num_val} validation scenes with {args.key_frames} key frames each'
+        )
+        record = {'key_frames': args.key_frames, 'sweeps': args.sweeps, 'azimuths': args.azimuths}
+        return write_nuscenes(args.out, **common, **record), counts
     counts = f'{args.num_train} training and {args.num_val} validation videos of each of {len(LABELS)} classes'
     return write_tubes(JHMDB if args.format == JHMDB.name else UCF101_24, args.out, **common), counts
 
