@@ -19,7 +19,7 @@ model = dict(
         init_cfg=None,
     ),
     neck=dict(in_channels=[64] * 3, scales=(2, 1, 0.5), out_channels=channels, num_outs=3),
-    proposals=dict(num_proposals=12, proposal_feature_channel=channels),
+    proposals=dict(num_proposals=24, proposal_feature_channel=channels),
     head=dict(
         num_classes=8,
         localizer=dict(
@@ -29,7 +29,7 @@ model = dict(
                 feedforward_channels=256,
                 dynamic_conv_cfg=dict(in_channels=channels, feat_channels=32, out_channels=channels),
             ),
-            roi_extractor=dict(out_channels=channels, featmap_strides=[4, 8, 16]),
+            roi_extractor=dict(out_channels=channels, featmap_strides=[4, 8, 16], finest_scale=28),
         ),
         refinement=dict(
             in_channels=64,
@@ -45,6 +45,8 @@ model = dict(
             keep_places=True,
             with_cp=False,
         ),
+        # Where people are comes first: without it nothing can be told of what they do.
+        loss_action=dict(loss_weight=3.0),
         test_cfg=dict(person_score_thr=0.5),
     ),
 )
@@ -59,7 +61,7 @@ pipeline = [
     dict(type='PackActionInputs'),
 ]
 
-train_dataloader = dict(dataset=dict(pipeline=pipeline))
+train_dataloader = dict(batch_size=8, dataset=dict(pipeline=pipeline))
 val_dataloader = dict(dataset=dict(pipeline=pipeline))
 test_dataloader = val_dataloader
 
@@ -68,15 +70,15 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=50),
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=100),
     dict(type='CosineAnnealingLR', by_epoch=True, T_max=max_epochs, eta_min_ratio=0.02, convert_to_iter_based=True),
 ]
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.01),
     clip_grad=dict(max_norm=1.0, norm_type=2),
 )
-auto_scale_lr = dict(enable=False, base_batch_size=16)
+auto_scale_lr = dict(enable=False, base_batch_size=8)
 randomness = dict(seed=0)
 
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='mAP/overall'))
