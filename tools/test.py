@@ -67,6 +67,7 @@ def main() -> None:
         dump_predictions(cfg, args.out)
     with cli.located_errors(cfg):
         cli.build_runner(cfg).test()
+    cli.leave_process_group()
 
 
 if __name__ == '__main__':

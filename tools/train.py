@@ -93,6 +93,7 @@ def main() -> None:
     warn_about_single_checkpoint(cfg)
     with cli.located_errors(cfg):
         cli.build_runner(cfg).train()
+    cli.leave_process_group()
 
 
 if __name__ == '__main__':

@@ -19,6 +19,7 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import distributed
 
 from mvbench_plugins import compat
 
@@ -144,6 +145,17 @@ def last_checkpoint(work_dir: str) -> str | None:
 def build_runner(cfg: Config) -> Runner:
     """Builds the runner that ``cfg`` asks for."""
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def leave_process_group() -> None:
+    """Ends the processes of a distributed run together.
+
+    The first rank to exit takes the store with it, on which the gloo threads of the others may still wait: they would
+    abort, and a launcher with restarts would then repeat a finished run.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmaction.models.backbones import VisionTransformer
 
-from mvbench_plugins.common.video_vit import VideoVisionTransformer
+from mvbench_plugins.common.video_vit import VideoVisionTransformer, fit_positions
 
 SMALL = dict(img_size=64, embed_dims=48, depth=3, num_heads=3, num_frames=8, norm_cfg=dict(type='LN', eps=1e-6))
 
@@ -64,7 +64,7 @@ def test_position_table():
 def test_position_table_of_a_wide_clip():
     """Each slice in time is resized on its own."""
     backbone = VideoVisionTransformer(**SMALL)
-    got = backbone._positions(4 * 3 * 6, (3, 6)).view(4, 3, 6, 48)
+    got = fit_positions(backbone.pos_embed, (4, 4), (4, 3, 6)).view(4, 3, 6, 48)
     slice_2 = backbone.pos_embed.view(4, 4, 4, 48)[2].permute(2, 0, 1)[None]
     want = F.interpolate(slice_2, size=(3, 6), mode='bicubic', align_corners=False)[0].permute(1, 2, 0)
     torch.testing.assert_close(got[2], want)
@@ -93,5 +93,5 @@ def test_recomputation_gives_the_same_gradients(drop_path):
 
 def test_clip_of_another_length():
     backbone = VideoVisionTransformer(**SMALL)
-    with pytest.raises(ValueError, match='24 tokens on a map of 2x6.*4 slices in time.*num_frames.*clip_len'):
+    with pytest.raises(ValueError, match='2 tokens in time, the position table has 4: set num_frames.*clip_len'):
         backbone(_clip(32, 96, frames=4))
