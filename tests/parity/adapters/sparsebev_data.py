@@ -1,0 +1,76 @@
+"""SparseBEV's data pipeline: from the recorded geometry to our outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet3d.structures import LiDARInstance3DBoxes
+
+from mvbench_plugins.sparsebev.frames import CAMERAS, CameraSet, choose_frames
+from mvbench_plugins.sparsebev.transforms import ResizeCropFlipImages, RotateScaleScene
+
+CROP = (26, 70)
+TRAIN = dict(ratio=0.5125, place=9.7, flip=True)
+BOXES = ((10.0, -5.0, -1.0, 4.0, 2.0, 1.5, 0.3, 2.0, 1.0), (-20.0, 30.0, 0.0, 1.0, 0.8, 1.8, -2.0, 0.0, -3.0))
+
+
+def run_data(case) -> dict[str, Any]:
+    """Our outputs for the recorded geometry, under their recorded names; nothing is left out."""
+    inputs = {name: value.numpy() for name, value in case.inputs().items()}
+    outputs = _frames(inputs)
+    outputs.update(_images(inputs))
+    scene = RotateScaleScene().apply(
+        dict(gt_bboxes_3d=LiDARInstance3DBoxes(torch.tensor(BOXES), box_dim=9), lidar2img=inputs['key_lidar2img']),
+        angle=0.25,
+        scale=1.04,
+    )
+    outputs.update(turned_boxes=scene['gt_bboxes_3d'].tensor, turned_lidar2img=scene['lidar2img'])
+    return outputs
+
+
+def _frames(inputs: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Choice, projections and times of eight frames at test time."""
+    cam2global = np.tile(np.eye(4), (*inputs['timestamp_us'].shape, 1, 1))
+    cam2global[..., :3, :3] = inputs['sensor2global_rotation'].swapaxes(-1, -2)  # recorded for row vectors
+    cam2global[..., :3, 3] = inputs['sensor2global_translation']
+    # The official key frame has projections of its own, which are recorded; here they follow from poses as others do.
+    lidar2global = _pose(inputs, 'ego2global') @ _pose(inputs, 'lidar2ego')
+    lidar2cam = inputs['key_lidar2img'].copy()
+    lidar2cam[:, :3] = np.linalg.inv(inputs['cam_intrinsic']) @ lidar2cam[:, :3]
+    cam2global[0] = lidar2global @ np.linalg.inv(lidar2cam)
+    sets = [
+        CameraSet(CAMERAS, stamps / 1e6, inputs['cam_intrinsic'], poses)
+        for stamps, poses in zip(inputs['timestamp_us'], cam2global)
+    ]
+    chosen = choose_frames(len(sets) - 1, 0, num_frames=8, order='past', key_interval=6, test_mode=True)
+    rows = [0, *(position + 1 for _, position in chosen)]
+    lidar2img = np.concatenate([sets[row].lidar2img(lidar2global) for row in rows])
+    return dict(
+        chosen=np.repeat(rows, len(CAMERAS)),
+        lidar2img=lidar2img,
+        lidar2img_depth_row=lidar2img[:, 2],
+        img_timestamp=np.concatenate([sets[row].timestamps for row in rows]) - 1533151600,
+    )
+
+
+def _images(inputs: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Resized, cropped and flipped images, and the matrices that go with them."""
+    y, x, channel = np.ogrid[:90, :160, :3]
+    wave = 127 + 100 * np.sin(x / 9 + y / 7 + channel * inputs['image_smooth'])
+    images = (wave + 0.1 * (inputs['image'].astype(np.float64) - 127)).clip(0, 255).astype(np.uint8)
+    transform = ResizeCropFlipImages(CROP)
+    ratio, place, flip = transform.draw(images.shape[1:3])
+    outputs = {}
+    for name, draw in (('test', dict(ratio=ratio, place=place, flip=flip)), ('train', TRAIN)):
+        outputs[f'{name}_images'] = np.stack([transform.apply(image, **draw) for image in images])
+        outputs[f'{name}_matrix'] = transform.matrix(images.shape[1:3], **draw)
+    return outputs
+
+
+def _pose(inputs: dict[str, np.ndarray], name: str) -> np.ndarray:
+    pose = np.eye(4)
+    pose[:3, :3] = inputs[f'{name}_rotation']
+    pose[:3, 3] = inputs[f'{name}_translation']
+    return pose
