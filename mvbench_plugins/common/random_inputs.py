@@ -116,6 +116,51 @@ def clip_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: boo
     return dict(inputs=inputs, data_samples=samples)
 
 
+@register_inputs('SparseBEVDataPreprocessor')
+def surround_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: bool, cfg: Config) -> dict:
+    """Makes noise images of nuScenes' six cameras and of as many frames as the model takes, with twenty boxes around.
+
+    For a test with remembered frames, the images of the key frame alone, which stands for all frames: one frame
+    goes through the backbone in each step, as in the middle of a drive.
+    """
+    from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
+    from mmengine.structures import InstanceData
+
+    from mvbench_plugins.datasets.toy.driving_rig import CAMERAS
+
+    rng = np.random.default_rng(0)
+    head = model.pts_bbox_head
+    frames, remembered = head.num_frames, not train and model.memory is not None
+    projections = np.tile(np.eye(4), (len(CAMERAS), 1, 1))
+    for matrix, camera in zip(projections, CAMERAS):
+        rotation = camera.rotation.T
+        matrix[:3, :3] = camera.intrinsic(shape[::-1]) @ rotation
+        matrix[:3, 3] = -matrix[:3, :3] @ camera.translation
+    low, high = np.split(np.array(head.bbox_coder.pc_range), 2)
+    inputs, samples = [], []
+    for index in range(batch):
+        images = (1 if remembered else frames) * len(CAMERAS)
+        inputs.append(torch.from_numpy(rng.integers(0, 256, (images, 3, *shape), dtype=np.uint8)))
+        sample = Det3DDataSample(
+            metainfo=dict(
+                sample_idx=index,
+                img_shape=shape,
+                img_path=[camera.channel for camera in CAMERAS] * frames,
+                img_timestamp=np.repeat(np.arange(frames) * -0.5, len(CAMERAS)),
+                lidar2img=np.tile(projections, (frames, 1, 1)),
+                box_type_3d=LiDARInstance3DBoxes,
+            )
+        )
+        if train:
+            boxes = np.column_stack([rng.uniform(low, high, (20, 3)), rng.uniform(0.5, 5, (20, 6))])
+            sample.gt_instances_3d = InstanceData(
+                bboxes_3d=LiDARInstance3DBoxes(torch.from_numpy(boxes.astype(np.float32)), box_dim=9),
+                labels_3d=torch.from_numpy(rng.integers(0, head.num_classes, len(boxes))),
+            )
+        samples.append(sample)
+    return dict(inputs=dict(img=inputs), data_samples=samples)
+
+
 def _random_boxes(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """Eight boxes as corners in pixels, float32 ``(8, 4)``."""
     height, width = shape
