@@ -60,6 +60,12 @@ def convert(plugin: str, source: Path, destination: Path, config: Path | None = 
         raise ValueError(f'{source}: {error}') from None
     rules = importlib.import_module(f'mvbench_plugins.{plugin}.checkpoint')
     converted, dropped = rules.convert_state_dict(weights)
+    if hasattr(rules, 'convert_version'):
+        # Conventions that the weights were trained with, and that only this entry beside them tells.
+        try:
+            converted = rules.convert_version(converted, content.get('version'))
+        except ValueError as error:
+            raise ValueError(f'{source}: {error}') from None
     strange = [key for key, value in converted.items() if not isinstance(value, torch.Tensor)]
     if strange:
         raise ValueError(f'{source}: entries that are no tensors among the weights: {strange[:10]}')
@@ -68,12 +74,15 @@ def convert(plugin: str, source: Path, destination: Path, config: Path | None = 
         print(f'  left out   {key} {list(dropped[key].shape)}')
     for name, count in sorted(replaced.items()):
         print(f'  not built  {name} ({count}x)')
+    if 'version' in content:
+        print(f'  version    {content["version"]}')
     if config is not None:
         model, weights, part = _build(config), converted, ''
-        if all(key.startswith('backbone.') for key in converted):
+        backbone = getattr(rules, 'BACKBONE', 'backbone.')
+        if all(key.startswith(backbone) for key in converted):
             # A pretrained backbone: what it lacks, such as a norm it was trained without, keeps its initial values.
-            model, part = model.backbone, ' as its backbone'
-            weights = {key.removeprefix('backbone.'): value for key, value in converted.items()}
+            model, part = model.get_submodule(backbone.rstrip('.')), ' as its backbone'
+            weights = {key.removeprefix(backbone): value for key, value in converted.items()}
         mismatches = strict_mismatches(model, weights)
         if part:
             missing = [line for line in mismatches if line.startswith('missing') and 'num_batches_tracked' not in line]

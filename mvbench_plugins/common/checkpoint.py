@@ -204,10 +204,10 @@ def load_local_checkpoint(filename: str, map_location: str | None = None) -> dic
 
 
 def _with_source(checkpoint: dict, path: Path) -> dict:
-    """Note the file in the state dict's metadata, where the hooks that refuse a file find it."""
+    """Note the file and its version in the state dict's metadata, where the hooks of a model find them."""
     weights = checkpoint['state_dict']
     metadata = getattr(weights, '_metadata', OrderedDict())
-    metadata.setdefault('', {})['source'] = f'checkpoint {path}'
+    metadata.setdefault('', {}).update(source=f'checkpoint {path}', file_version=checkpoint.get('version'))
     checkpoint['state_dict'] = OrderedDict(weights)
     checkpoint['state_dict']._metadata = metadata
     return checkpoint

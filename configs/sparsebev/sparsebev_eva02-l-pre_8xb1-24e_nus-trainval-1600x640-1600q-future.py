@@ -1,0 +1,5 @@
+_base_ = [
+    './_base_/sparsebev_eva02-l_future.py',
+    './_base_/schedule_24e.py',
+    './_base_/nuscenes-trainval_1600x640_interleaved.py',
+]
