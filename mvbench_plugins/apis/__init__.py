@@ -3,9 +3,13 @@
 from importlib import import_module
 from typing import Any
 
-_MODULES = {'ActionDetInferencer': 'action_det_inferencer', 'PersonDetector': 'person_detector'}
+_MODULES = {
+    'ActionDetInferencer': 'action_det_inferencer',
+    'MultiViewDet3DInferencer': 'multiview_det3d_inferencer',
+    'PersonDetector': 'person_detector',
+}
 
-__all__ = ['ActionDetInferencer', 'PersonDetector']
+__all__ = ['ActionDetInferencer', 'MultiViewDet3DInferencer', 'PersonDetector']
 
 
 def __getattr__(name: str) -> Any:

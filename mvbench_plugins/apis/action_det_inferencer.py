@@ -16,10 +16,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from rich.progress import Progress
 
-import mvbench_plugins.common.checkpoint  # noqa: F401  (loads local files with errors that name them)
 from mvbench_plugins import compat
 from mvbench_plugins.apis.action_names import find_action_names
 from mvbench_plugins.apis.action_records import to_record, write_json
@@ -27,6 +25,7 @@ from mvbench_plugins.apis.clip_settings import read_clip_settings
 from mvbench_plugins.apis.clips import Clip, iter_clips, key_frames
 from mvbench_plugins.apis.draw_actions import draw_actions
 from mvbench_plugins.apis.key_frame_run import KeyFrameRun, RunOptions, Source, open_run, reopen
+from mvbench_plugins.apis.model_loading import find_config, load_strictly
 from mvbench_plugins.apis.people import People
 from mvbench_plugins.apis.two_pass import detect_with_memory
 from mvbench_plugins.apis.video_reader import VideoSource
@@ -54,7 +53,8 @@ class ActionDetInferencer(BaseInferencer):
     only at the default ``interval`` of 1 s. What they remember is bounded by that window.
 
     Args:
-        model: config, or path of a config file; None takes the config that the checkpoint holds.
+        model: config, path of a config file, or name of a config of this suite; None takes the config that the
+            checkpoint holds.
         weights: checkpoint; None leaves the weights random, with a warning.
         device: such as ``'cuda:0'``; default: an accelerator if there is one.
         show_progress: whether to show a progress bar.
@@ -87,9 +87,7 @@ class ActionDetInferencer(BaseInferencer):
     ) -> None:
         compat.apply()
         if isinstance(model, (str, Path)):
-            if not Path(model).is_file():
-                raise FileNotFoundError(f'config {model} does not exist (current folder: {Path.cwd()})')
-            model = Config.fromfile(model)
+            model = Config.fromfile(find_config(model))
         if device is not None and torch.device(device).type == 'cuda' and not torch.cuda.is_available():
             raise ValueError(f'device {device!r}: PyTorch finds no GPU here; use cpu')
         if label_map is not None and not Path(label_map).is_file():
@@ -369,13 +367,7 @@ class ActionDetInferencer(BaseInferencer):
         if checkpoint is None:
             super()._load_weights_to_model(model, checkpoint, cfg)
             return
-        try:
-            _load_checkpoint_to_model(model, checkpoint, strict=True)
-        except RuntimeError as error:
-            raise ValueError(
-                f'the checkpoint does not fit the model of {getattr(cfg, "filename", None) or "the config"}: {error}. '
-                'Give the config that belongs to it'
-            ) from error
+        load_strictly(model, checkpoint, getattr(cfg, 'filename', None) or 'the config')
 
 
 def _moment(video: VideoSource, time: float | None) -> int:

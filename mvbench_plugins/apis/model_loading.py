@@ -1,0 +1,69 @@
+"""From the name of a config and a checkpoint file to a model that is fully loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from torch import nn
+
+import mvbench_plugins
+import mvbench_plugins.common.checkpoint  # noqa: F401  (loads local files with errors that name them)
+
+
+def find_config(model: str | Path) -> Path:
+    """Path of a config file that is given by its path, or by the name of a config of this suite.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if Path(model).is_file():
+        return Path(model)
+    package = Path(mvbench_plugins.__file__).parent
+    for root in (package / '.mim' / 'configs', package.parent / 'configs'):
+        found = sorted(root.glob(f'*/{Path(model).name.removesuffix(".py")}.py'))
+        if found and Path(model).name == str(model):
+            return found[0]
+    raise FileNotFoundError(
+        f'config {model} does not exist: neither a file (current folder: {Path.cwd()}) nor the name of a config of '
+        'this suite'
+    )
+
+
+def stored_config(checkpoint: Mapping, source: str) -> Config:
+    """The config that a checkpoint holds, as the runner saves it.
+
+    Args:
+        checkpoint: the loaded file.
+        source: its name, for the message.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    info = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
+    text = info.get('cfg') or (checkpoint.get('meta') or {}).get('cfg')
+    if text is None:
+        raise ValueError(f'checkpoint {source} does not hold its config: give the config file too')
+    return Config.fromstring(text, file_format='.py')
+
+
+def load_strictly(model: nn.Module, checkpoint: dict, source: str) -> None:
+    """Loads all weights, or none: a model with random parts would give silent nonsense.
+
+    Args:
+        model: to load into.
+        checkpoint: the loaded file.
+        source: name of the config, for the message.
+
+    Raises:
+        ValueError: the checkpoint is of another model.
+    """
+    try:
+        _load_checkpoint_to_model(model, checkpoint, strict=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f'the checkpoint does not fit the model of {source}: {" ".join(str(error).split())}. Give the config that '
+            'belongs to it'
+        ) from error
