@@ -77,7 +77,7 @@ class PictureWriter:
         self._video: cv2.VideoWriter | None = None
 
     def write(self, name: str, picture: np.ndarray) -> None:
-        """Writes a picture (BGR), in a folder under the name of its frame.
+        """Writes a picture (BGR), in a folder under the number and the name of its frame.
 
         Raises:
             ValueError: OpenCV cannot write there.
@@ -88,7 +88,7 @@ class PictureWriter:
                 self._video = self._open(picture.shape[1::-1])
             self._video.write(picture)
             return
-        path = self.path if suffix in PICTURES else self.path / f'{name}.jpg'
+        path = self.path if suffix in PICTURES else self.path / f'{len(self.written):04d}_{name}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
         if not cv2.imwrite(str(path), picture):
             raise ValueError(f'OpenCV cannot write the picture {path}')

@@ -141,7 +141,9 @@ def test_scene_becomes_a_video_or_a_folder(inferencer, tokens, tmp_path):
     inferencer(SCENE, out=tmp_path / 'fast.avi', view_width=64, fps=25)
     assert cv2.VideoCapture(str(tmp_path / 'fast.avi')).get(cv2.CAP_PROP_FPS) == pytest.approx(25)
     result = inferencer(SCENE, out=tmp_path / 'pictures', view_width=64)
-    assert result['visualization'] == [str(tmp_path / 'pictures' / f'{token}.jpg') for token in tokens]
+    assert result['visualization'] == [
+        str(tmp_path / 'pictures' / f'000{number}_{token}.jpg') for number, token in enumerate(tokens)
+    ]
     assert all(Path(path).is_file() for path in result['visualization'])
 
 

@@ -1,0 +1,41 @@
+"""The benchmark of operators: its variants compute the same, and every one gets its row."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+spec = importlib.util.spec_from_file_location('benchmark_ops', Path(__file__).parents[1] / 'tools' / 'benchmark_ops.py')
+tool = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tool)
+
+SMALL = ['msmv_sampling', '--device', 'cpu', '--queries', '5', '--frames', '2', '--shape', '64', '96']
+
+
+def test_table(capsys):
+    tool.main([*SMALL, '--iters', '1', '--warmup', '0'])
+    head, device, _, *rows = capsys.readouterr().out.splitlines()
+    assert head == 'msmv_sampling, 5 queries, 2 frames of 64x96, float32' and device.startswith('cpu: ')
+    names = ['grid_sample of each level', 'msmv_sampling'] * 2
+    assert [row[:18].strip() for row in rows] == ['forward'] * 2 + ['forward + backward'] * 2
+    assert all(name in row and row.count('ms') >= 1 for name, row in zip(names, rows, strict=True))
+
+
+def test_gradients_of_the_variants_agree():
+    variants = tool.msmv_sampling_variants(tool.parse_args(SMALL), torch.device('cpu'))
+    upstream = torch.linspace(-1, 1, 5)  # another weight for each query
+    of_points = []
+    for variant in variants:
+        out = variant.forward()
+        by_query = out.mean((0, 1, 3)) if out.shape[2] == 5 else out.mean((0, 2, 3, 4, 5))  # [Q]
+        of_points.append(torch.autograd.grad((by_query * upstream).sum(), variant.inputs[-2])[0])
+    torch.testing.assert_close(of_points[0], of_points[1], rtol=1e-3, atol=1e-6)
+
+
+def test_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(SystemExit, match=r'--device cuda: PyTorch finds no GPU here; use --device cpu'):
+        tool.main(['msmv_sampling', '--device', 'cuda'])

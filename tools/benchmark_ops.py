@@ -1,0 +1,168 @@
+"""Measures time and peak memory of one of the suite's operators beside the usual way to compute the same.
+
+The variants take turns, so that a drift of the machine meets them alike; ratios are relative to the first one. Inputs
+are random, in the shapes of a released model.
+
+Examples:
+    python tools/benchmark_ops.py msmv_sampling
+    python tools/benchmark_ops.py msmv_sampling --queries 400 --frames 8 --dtype float16 --device cuda
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mvbench_plugins.common.benchmark import peak_bytes, time_steps
+from mvbench_plugins.ops import msmv_sampling as msmv
+
+_VIEWS, _GROUPS, _CHANNELS, _POINTS = 6, 4, 256, 4  # of SparseBEV
+_STRIDES = (4, 8, 16, 32)
+
+
+@dataclass
+class Variant:
+    """One way to compute the operator.
+
+    Attributes:
+        name: what the table calls it.
+        forward: computes it.
+        inputs: tensors to differentiate by.
+        device: where it runs.
+        backward: whether a step includes the backward pass.
+    """
+
+    name: str
+    forward: Callable[[], Tensor]
+    inputs: Sequence[Tensor]
+    device: torch.device
+    backward: bool = False
+
+    def step(self) -> None:
+        """Computes it once."""
+        if self.backward:
+            torch.autograd.grad(self.forward().sum(), self.inputs)
+        else:
+            with torch.no_grad():
+                self.forward()
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('operator', choices=['msmv_sampling'], help='operator to measure')
+    parser.add_argument('--device', help='cpu, cuda or cuda:N; default: cuda if there is one')
+    parser.add_argument(
+        '--dtype', choices=['float32', 'float16', 'bfloat16'], default='float32', help='of the features'
+    )
+    parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), default=[256, 704], help='of the images')
+    parser.add_argument('--frames', type=int, default=8, help='frames (default: %(default)s)')
+    parser.add_argument('--queries', type=int, default=900, help='queries (default: %(default)s)')
+    parser.add_argument('--iters', type=int, default=10, help='timed steps (default: %(default)s)')
+    parser.add_argument('--warmup', type=int, default=2, help='untimed steps before (default: %(default)s)')
+    return parser.parse_args(argv)
+
+
+@contextmanager
+def definition_only():
+    """Lets the operator run its plain PyTorch definition, on a GPU as well."""
+    with mock.patch.object(msmv, '_kernels', lambda value: None):
+        yield
+
+
+def msmv_sampling_variants(args: argparse.Namespace, device: torch.device) -> list[Variant]:
+    """The operator; its definition if that is another thing; a three-dimensional ``grid_sample`` for each level."""
+    torch.manual_seed(0)
+    dtype = getattr(torch, args.dtype)
+    shapes = [(args.shape[0] // stride, args.shape[1] // stride) for stride in _STRIDES]
+    feats = [torch.randn(1, args.frames * _VIEWS, _CHANNELS, *shape, device=device, dtype=dtype) for shape in shapes]
+    layout = (1, args.queries, _GROUPS, args.frames, _POINTS)
+    points = (torch.rand(*layout, 2, device=device) * 1.1 - 0.05).requires_grad_()
+    view_ids = torch.randint(_VIEWS, layout, device=device)
+    weights = torch.randn(*layout, len(shapes), device=device).softmax(-1).requires_grad_()
+
+    views = msmv.flatten_views(feats, _VIEWS, _GROUPS)
+    views = views._replace(value=views.value.requires_grad_())
+    own = (lambda: msmv.msmv_sampling(views, points, view_ids, weights), [views.value, points, weights])
+    # As the published fallback wants them: [T * G, C / G, N, H, W] for each level.
+    volumes = [
+        feat.view(args.frames, _VIEWS, _GROUPS, -1, *feat.shape[-2:]).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)
+        for feat in feats
+    ]
+    volumes = [volume.contiguous().requires_grad_() for volume in volumes]
+
+    def by_grid_sample() -> Tensor:
+        depth = view_ids[..., None] * (2 / (_VIEWS - 1)) - 1
+        grid = torch.cat([points * 2 - 1, depth.to(points)], -1)[0].permute(2, 1, 0, 3, 4)  # [T, G, Q, P, 3]
+        grid = grid.flatten(0, 1)[:, :, :, None].to(dtype)  # [T * G, Q, P, 1, 3]
+        shares = weights[0].permute(2, 1, 4, 0, 3).flatten(0, 1).to(dtype)  # [T * G, L, Q, P]
+        samples = [F.grid_sample(volume, grid, align_corners=True)[..., 0] for volume in volumes]
+        return sum(sample * shares[:, None, level] for level, sample in enumerate(samples))  # [T * G, C / G, Q, P]
+
+    with torch.no_grad():
+        ours = own[0]()[0].permute(2, 1, 4, 0, 3).flatten(0, 1)
+        torch.testing.assert_close(
+            by_grid_sample().float(), ours.float(), rtol=1e-3, atol=1e-3 if dtype == torch.float32 else 0.1
+        )
+    variants = [Variant('grid_sample of each level', by_grid_sample, [*volumes, points, weights], device)]
+    if device.type == 'cuda':
+
+        def by_definition() -> Tensor:
+            with definition_only():
+                return own[0]()
+
+        variants.append(Variant('definition', by_definition, own[1], device))
+    variants.append(Variant('msmv_sampling', *own, device))
+    return variants
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes per second that a copy of 1 GiB reads and writes."""
+    source = torch.empty(2**28, device=device)
+    target = torch.empty_like(source)
+    copy = Variant('copy', lambda: target.copy_(source), [], device)
+    (times,) = time_steps([copy], iters=10, warmup=3)
+    return 2 * source.nbytes / (min(times) / 1e3)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measures and prints the table."""
+    args = parse_args(argv)
+    device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    if device.type == 'cuda' and not torch.cuda.is_available():
+        raise SystemExit(f'benchmark_ops.py: --device {device}: PyTorch finds no GPU here; use --device cpu')
+    size = f'{args.shape[0]}x{args.shape[1]}'
+    print(f'{args.operator}, {args.queries} queries, {args.frames} frames of {size}, {args.dtype}')
+    print(f'{device}: {torch.get_num_threads()} threads, torch {torch.__version__}')
+    if device.type == 'cuda':
+        print(f'{torch.cuda.get_device_name(device)}, copies {copy_bandwidth(device) / 1e9:.0f} GB/s')
+    variants = msmv_sampling_variants(args, device)
+    rows = [['', 'variant', 'median', 'ratio', 'peak memory', 'ratio']]
+    for backward in (False, True):
+        for variant in variants:
+            variant.backward = backward
+        times = time_steps(variants, args.iters, args.warmup)
+        medians = [torch.tensor(t).median().item() for t in times]
+        peaks = [peak_bytes(variant.step, device) for variant in variants]
+        for variant, median, peak in zip(variants, medians, peaks, strict=True):
+            rows.append(
+                [
+                    'forward + backward' if backward else 'forward',
+                    variant.name,
+                    f'{median:.2f} ms',
+                    f'{median / medians[0]:.3f}',
+                    f'{peak / 2**20:.0f} MiB',
+                    f'{peak / peaks[0]:.3f}',
+                ]
+            )
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    print('\n'.join('  '.join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows))
+
+
+if __name__ == '__main__':
+    main()
