@@ -26,7 +26,9 @@ def parse_args() -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('video', metavar='VIDEO', help='video file or folder of frames')
-    parser.add_argument('--config', help='config file of the model; default: the config that the checkpoint holds')
+    parser.add_argument(
+        '--config', help='config file, or name of a config; default: the config that the checkpoint holds'
+    )
     parser.add_argument('--checkpoint', required=True, help='checkpoint file or URL')
     parser.add_argument('--out', metavar='PNG', required=True, help='picture to write, .png or .jpg')
     parser.add_argument('--time', type=float, metavar='SECONDS', help='of the key frame; default: middle of the video')
@@ -88,8 +90,6 @@ def main() -> None:
     """Draws, and tells what was kept."""
     args = parse_args()
     warnings.formatwarning = lambda message, *_: f'warning: {message}\n'
-    if args.config is not None and not Path(args.config).is_file():
-        raise SystemExit(f'error: config {args.config} does not exist (current folder: {Path.cwd()})')
     cli.check_checkpoint(args.checkpoint, '--checkpoint')
     try:
         print(draw(args))

@@ -35,7 +35,9 @@ def parse_args() -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('video', metavar='VIDEO', help='video file, folder of frames, camera index or URL')
-    parser.add_argument('--config', help='config file of the model; default: the config that the checkpoint holds')
+    parser.add_argument(
+        '--config', help='config file, or name of a config; default: the config that the checkpoint holds'
+    )
     parser.add_argument('--checkpoint', required=True, help='checkpoint file or URL')
     parser.add_argument('--out', metavar='MP4', help='annotated video to write')
     parser.add_argument('--json', metavar='JSON', help='json file to write: boxes, person scores and actions')
@@ -117,10 +119,11 @@ def infer(args: argparse.Namespace) -> dict:
     """Builds the inferencer and runs it."""
     # mmaction takes seconds to import: not before the command line is known to be right
     from mvbench_plugins.apis import ActionDetInferencer
+    from mvbench_plugins.apis.model_loading import find_config
 
     model = args.config
     if args.cfg_options:
-        model = Config.fromfile(args.config)
+        model = Config.fromfile(find_config(args.config))
         model.merge_from_dict(args.cfg_options)
     people = find_people(args)
     inferencer = ActionDetInferencer(
@@ -149,8 +152,6 @@ def main() -> None:
     """Detects, and tells what was found and where it stands."""
     args = parse_args()
     warnings.formatwarning = lambda message, *_: f'warning: {message}\n'
-    if args.config is not None and not Path(args.config).is_file():
-        raise SystemExit(f'error: config {args.config} does not exist (current folder: {Path.cwd()})')
     cli.check_checkpoint(args.checkpoint, '--checkpoint')
     written = ' and '.join(path for path in (args.out, args.json) if path)
     try:
