@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import mmcv
 import numpy as np
 import torch
 from mmdet3d.apis.inferencers.base_3d_inferencer import Base3DInferencer
@@ -22,13 +21,10 @@ from mmengine.structures import InstanceData
 from rich.progress import Progress
 
 from mvbench_plugins import compat
-from mvbench_plugins.apis.draw_actions import action_color
 from mvbench_plugins.apis.model_loading import find_config, load_strictly, stored_config
-from mvbench_plugins.apis.multiview_bev import draw_bev
-from mvbench_plugins.apis.multiview_boxes import annotated_boxes, predicted_boxes
 from mvbench_plugins.apis.multiview_frames import FolderFrames, Frames, MultiViewFrame, NuScenesFrames
 from mvbench_plugins.apis.multiview_output import PictureWriter, check_options, write_json, write_submission
-from mvbench_plugins.apis.multiview_views import draw_views, put_text
+from mvbench_plugins.apis.multiview_picture import draw_frame
 from mvbench_plugins.sparsebev.dataset import CLASSES
 
 _LOADING = 'LoadMultiFrameImages'
@@ -205,19 +201,10 @@ class MultiViewDet3DInferencer(Base3DInferencer):
         Returns:
             Pictures in BGR order.
         """
-        classes = self._classes
-        legend = {name: action_color(label) for label, name in enumerate(classes)}
-        pictures = []
-        for frame, sample in zip(inputs, preds, strict=True):
-            layers = [predicted_boxes(sample.pred_instances_3d, classes, pred_score_thr)]
-            if draw_gt and frame.gt_bboxes_3d is not None:
-                layers.insert(0, annotated_boxes(frame.gt_bboxes_3d))
-            images = [mmcv.imread(path) for path in frame.cameras.img_paths]
-            views = draw_views(images, frame.lidar2img, layers, view_width)
-            above = draw_bev(len(views), layers, frame.lidar_points(), legend)
-            put_text(above, frame.name, (0, 0), (255, 255, 255), 0.6)
-            pictures.append(np.hstack([views, above]))
-        return pictures
+        return [
+            draw_frame(frame, sample.pred_instances_3d, self._classes, pred_score_thr, draw_gt, view_width)
+            for frame, sample in zip(inputs, preds, strict=True)
+        ]
 
     def postprocess(self, preds: list, visualization: list) -> dict[str, Any]:
         """Packs the results as inferencers do."""

@@ -62,6 +62,24 @@ class MultiViewFrame:
         return np.fromfile(self.lidar_path, np.float32).reshape(-1, _LIDAR_VALUES)[:, :3]
 
 
+def nuscenes_frame(dataset: BaseDataset, index: int) -> MultiViewFrame:
+    """A sample of a nuScenes data set, with its annotations if the data set is in test mode.
+
+    Args:
+        dataset: such as :class:`~mvbench_plugins.sparsebev.dataset.MultiFrameNuScenesDataset`.
+        index: place of the sample in it.
+    """
+    info = dataset.get_data_info(index)
+    info.update(box_type_3d=dataset.box_type_3d, box_mode_3d=dataset.box_mode_3d)
+    boxes, labels = None, None
+    if 'eval_ann_info' in info:
+        found = info.pop('eval_ann_info')
+        known = found['gt_labels_3d'] >= 0
+        boxes, labels = found['gt_bboxes_3d'][known], found['gt_labels_3d'][known]
+    lidar = Path(dataset.data_root, _LIDAR_FOLDER, Path(info['lidar_points'].get('lidar_path', '')).name)
+    return MultiViewFrame(info['token'], info, boxes, labels, lidar if lidar.is_file() else None)
+
+
 class NuScenesFrames(Sequence[MultiViewFrame]):
     """Samples of a nuScenes data set.
 
@@ -113,15 +131,7 @@ class NuScenesFrames(Sequence[MultiViewFrame]):
         return len(self._indices)
 
     def __getitem__(self, number: int) -> MultiViewFrame:
-        info = self.dataset.get_data_info(self._indices[number])
-        info.update(box_type_3d=self.dataset.box_type_3d, box_mode_3d=self.dataset.box_mode_3d)
-        boxes, labels = None, None
-        if 'eval_ann_info' in info:
-            found = info.pop('eval_ann_info')
-            known = found['gt_labels_3d'] >= 0
-            boxes, labels = found['gt_bboxes_3d'][known], found['gt_labels_3d'][known]
-        lidar = Path(self.dataset.data_root, _LIDAR_FOLDER, Path(info['lidar_points'].get('lidar_path', '')).name)
-        return MultiViewFrame(info['token'], info, boxes, labels, lidar if lidar.is_file() else None)
+        return nuscenes_frame(self.dataset, self._indices[number])
 
     def _scene_names(self) -> dict[str, str]:
         """Tokens of scenes by name, from the table, which data sets without tables lack."""

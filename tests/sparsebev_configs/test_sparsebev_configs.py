@@ -273,7 +273,8 @@ def test_toys_differ_by_their_frames_only(models):
     dumps = [models[name][0].to_dict() for name in TOYS]
     assert [cfg.pop('num_frames') for cfg in dumps] == [2, 1]
     for cfg, frames in zip(dumps, (2, 1), strict=True):
-        assert cfg['model']['pts_bbox_head'].pop('num_frames') == frames
+        head = cfg['model']['pts_bbox_head']
+        assert head.pop('num_frames') == frames and frames * head.pop('num_points') == 16
         for name in ('train', 'val', 'test'):
             assert cfg[f'{name}_dataloader']['dataset']['pipeline'][0].pop('num_frames') == frames
         for name in ('train', 'test'):

@@ -74,6 +74,11 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
-    type='NuScenesMetric', data_root=data_root, ann_file=data_root + 'nuscenes_multiview_infos_val.pkl', metric='bbox'
+    type='NuScenesMetric',
+    data_root=data_root,
+    ann_file=data_root + 'nuscenes_multiview_infos_val.pkl',
+    metric='bbox',
+    # What a submission says of itself; the metric's default is LiDAR.
+    modality=dict(use_camera=True, use_lidar=False, use_radar=False, use_map=False, use_external=False),
 )
 test_evaluator = val_evaluator

@@ -1,11 +1,11 @@
 # Toy drives: python tools/make_toy_data.py nuscenes --out data/toy_nuscenes, then
-# python tools/create_nuscenes_sweeps.py --root-path data/toy_nuscenes. Four frames of 256x96, of images of 320x180.
+# python tools/create_nuscenes_sweeps.py --root-path data/toy_nuscenes. Images of 320x180 become 256x96.
 _base_ = './nuscenes_multiview.py'
 
 data_root = 'data/toy_nuscenes/'
 
 train_pipeline = [
-    dict(type='LoadMultiFrameImages', num_frames=4),
+    dict(type='LoadMultiFrameImages', num_frames=2),
     dict(type='LoadAnnotations3D', with_bbox_3d=True, with_label_3d=True),
     dict(type='ObjectRangeFilter', point_cloud_range=_base_.point_cloud_range),
     dict(type='ObjectNameFilter', classes=_base_.class_names),
@@ -14,7 +14,7 @@ train_pipeline = [
     dict(type='Pack3DDetInputs', keys=['img', 'gt_bboxes_3d', 'gt_labels_3d'], meta_keys=_base_.meta_keys),
 ]
 test_pipeline = [
-    dict(type='LoadMultiFrameImages', num_frames=4, test_mode=True),
+    dict(type='LoadMultiFrameImages', num_frames=2, test_mode=True),
     dict(type='ResizeCropFlipImages', crop_size=(96, 256)),
     dict(type='Pack3DDetInputs', keys=['img'], meta_keys=_base_.meta_keys),
 ]

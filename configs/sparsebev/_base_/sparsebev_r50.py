@@ -1,8 +1,12 @@
 # ResNet-50, 8 frames, 900 queries; one decoder layer that all six stages share.
 _base_ = 'mmdet3d::_base_/default_runtime.py'
 
-custom_imports = dict(imports=['mvbench_plugins.sparsebev'], allow_failed_imports=False)
-default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=2))
+custom_imports = dict(
+    imports=['mvbench_plugins.sparsebev', 'mvbench_plugins.apis.multiview_hook'], allow_failed_imports=False
+)
+default_hooks = dict(
+    checkpoint=dict(interval=1, max_keep_ckpts=2), visualization=dict(type='MultiViewVisualizationHook')
+)
 
 pc_range = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
 embed_dims = 256
