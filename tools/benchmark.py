@@ -12,14 +12,20 @@ Examples:
 import argparse
 import json
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
 
-from mvbench_plugins import compat
-from mvbench_plugins.common.benchmark import Subject, measure
+ROOT = Path(__file__).resolve().parents[1]
+if (ROOT / 'mvbench_plugins').is_dir():
+    # the tools of a checkout run the checkout's own package, installed or not, and never another installed copy
+    sys.path.insert(0, str(ROOT))
+
+from mvbench_plugins import compat  # noqa: E402
+from mvbench_plugins.common.benchmark import Subject, measure  # noqa: E402
 
 
 def positive(text: str) -> int:

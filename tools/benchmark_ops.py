@@ -9,17 +9,24 @@ Examples:
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mvbench_plugins.common.benchmark import peak_bytes, time_steps
-from mvbench_plugins.ops import msmv_sampling as msmv
+ROOT = Path(__file__).resolve().parents[1]
+if (ROOT / 'mvbench_plugins').is_dir():
+    # the tools of a checkout run the checkout's own package, installed or not, and never another installed copy
+    sys.path.insert(0, str(ROOT))
+
+from mvbench_plugins.common.benchmark import peak_bytes, time_steps  # noqa: E402
+from mvbench_plugins.ops import msmv_sampling as msmv  # noqa: E402
 
 _VIEWS, _GROUPS, _CHANNELS, _POINTS = 6, 4, 256, 4  # of SparseBEV
 _STRIDES = (4, 8, 16, 32)

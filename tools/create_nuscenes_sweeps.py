@@ -9,9 +9,16 @@ Example:
 """
 
 import argparse
+import sys
+from pathlib import Path
 
-from mvbench_plugins.sparsebev.official_sweeps import convert_infos
-from mvbench_plugins.sparsebev.sweeps import SPLITS, write_infos
+ROOT = Path(__file__).resolve().parents[1]
+if (ROOT / 'mvbench_plugins').is_dir():
+    # the tools of a checkout run the checkout's own package, installed or not, and never another installed copy
+    sys.path.insert(0, str(ROOT))
+
+from mvbench_plugins.sparsebev.official_sweeps import convert_infos  # noqa: E402
+from mvbench_plugins.sparsebev.sweeps import SPLITS, write_infos  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:

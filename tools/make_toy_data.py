@@ -7,10 +7,17 @@ Example:
 """
 
 import argparse
+import sys
+from pathlib import Path
 
-from mvbench_plugins.datasets.toy import JHMDB, UCF101_24, write_ava, write_coco, write_nuscenes, write_tubes
-from mvbench_plugins.datasets.toy.ava import key_seconds
-from mvbench_plugins.datasets.toy.tubes import LABELS
+ROOT = Path(__file__).resolve().parents[1]
+if (ROOT / 'mvbench_plugins').is_dir():
+    # the tools of a checkout run the checkout's own package, installed or not, and never another installed copy
+    sys.path.insert(0, str(ROOT))
+
+from mvbench_plugins.datasets.toy import JHMDB, UCF101_24, write_ava, write_coco, write_nuscenes, write_tubes  # noqa: E402
+from mvbench_plugins.datasets.toy.ava import key_seconds  # noqa: E402
+from mvbench_plugins.datasets.toy.tubes import LABELS  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:

@@ -11,8 +11,14 @@ Example:
 
 import argparse
 import sys
+from pathlib import Path
 
-from mvbench_plugins.datasets.action.prepare import (
+ROOT = Path(__file__).resolve().parents[1]
+if (ROOT / 'mvbench_plugins').is_dir():
+    # the tools of a checkout run the checkout's own package, installed or not, and never another installed copy
+    sys.path.insert(0, str(ROOT))
+
+from mvbench_plugins.datasets.action.prepare import (  # noqa: E402
     TUBE_LAYOUTS,
     Report,
     prepare_ava,

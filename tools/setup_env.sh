@@ -15,8 +15,8 @@
 # mvbench/wheels there), and pip's own: PIP_INDEX_URL, PIP_NO_INDEX, PIP_FIND_LINKS, ...
 
 # quickstart.sh and test.sh source this file. It sets py (the environment's Python), activate (the command) and rest (the
-# options it does not know, if the caller sets other_options=1). with_tests=1 adds requirements/tests.txt; banner is
-# printed first.
+# options it does not know, if the caller sets other_options=1). with_tests=1 adds requirements/tests.txt and spconv.txt;
+# banner is printed first.
 
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -228,6 +228,10 @@ set_up() {
     if [ "${with_tests:-0}" = 1 ] && ! pins_met "$requirements/tests.txt"; then
         log=$prefix/mvbench_setup.log
         run_logged 'test tools' '' pip install -r "$requirements/tests.txt"
+    fi
+    if [ "${with_tests:-0}" = 1 ] && ! pins_met "$requirements/spconv.txt"; then
+        log=$prefix/mvbench_setup.log
+        run_logged 'spconv' '' pip install --no-deps -r "$requirements/spconv.txt"
     fi
     say "ready in $(duration $((SECONDS - start)))${activate:+; activate with: $activate}"
 }

@@ -35,12 +35,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mvbench_plugins.sparsebev.frames import CAMERAS, CameraSet
+from mvbench_plugins.sparsebev.frames import CAMERAS, CameraSet, are_intrinsics, are_poses
 
 CALIBRATION = 'calibration.json'
 #: LIDAR_TOP of the nuScenes cars, level: 0.94 m before the rear axle, 1.84 m above the ground.
 LIDAR2EGO = ((0.0, 1.0, 0.0, 0.94), (-1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0, 1.84), (0.0, 0.0, 0.0, 1.0))
-_RIGID = 1e-3  # how far a rotation may be from an orthogonal matrix
 _LEAST_COSINE = 0.25  # between where a camera looks and where its name says: about 75 degrees
 #: Where the cameras of nuScenes look, degrees to the left of straight ahead.
 _HEADINGS = dict(zip(CAMERAS, (0, -55, 55, 180, 110, -110), strict=True))
@@ -151,15 +150,14 @@ def _matrix(value: Any, shape: tuple[int, int]) -> np.ndarray | None:
 def _pose(content: dict, key: str, path: Path, place: str = '', default: np.ndarray | None = None) -> np.ndarray:
     if key not in content and default is not None:
         return default
-    expected = 'a rigid pose [[R, t], [0, 0, 0, 1]] of 4 x 4 numbers, in metres'
+    expected = 'a rigid pose [[R, t], [0, 0, 0, 1]] of 4 x 4 numbers, in metres, with a rotation R'
     found = _field(content, key, path, expected, list, place)
     pose = _matrix(found, (4, 4))
-    if pose is None or not np.array_equal(pose[3], [0, 0, 0, 1]):
+    if pose is None:
         raise ValueError(f'{path}: {place}{key}: found {found}, expected {expected}')
-    rotation = pose[:3, :3]
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > _RIGID or np.linalg.det(rotation) < 0:
+    if not are_poses(pose):
         raise ValueError(
-            f'{path}: {place}{key}: found {found}, whose upper left 3 x 3 block is no rotation; expected {expected}'
+            f'{path}: {place}{key}: found {found}, which is singular, a reflection or no pose; expected {expected}'
         )
     return pose
 
@@ -176,10 +174,10 @@ def _cam2ego(entry: dict, lidar2ego: np.ndarray, path: Path, place: str) -> np.n
 
 
 def _intrinsics(entry: dict, path: Path, place: str) -> np.ndarray:
-    expected = '[[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels'
+    expected = '[[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels, fx and fy above 0'
     found = _field(entry, 'intrinsics', path, expected, list, place)
     matrix = _matrix(found, (3, 3))
-    if matrix is None or min(matrix[0, 0], matrix[1, 1]) <= 0 or not np.array_equal(matrix[2], [0, 0, 1]):
+    if matrix is None or not are_intrinsics(matrix):
         raise ValueError(f'{path}: {place}intrinsics: found {found}, expected {expected}')
     return matrix
 

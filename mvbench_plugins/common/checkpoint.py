@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import load_from_http
 from torch import Tensor, nn
 
 from .inert_unpickler import load_plain_pickle, unreadable
@@ -203,11 +204,33 @@ def load_local_checkpoint(filename: str, map_location: str | None = None) -> dic
     return _with_source(checkpoint, path)
 
 
-def _with_source(checkpoint: dict, path: Path) -> dict:
+@CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
+def load_from_url(filename: str, map_location: str | None = None) -> dict:
+    """Mmengine's loader of URLs, with an error that names the URL and the remedy, and with the same metadata.
+
+    Weights stay where the file has them: stock backbones of mmaction look for those of their URLs elsewhere than under
+    ``state_dict``.
+
+    Raises:
+        ValueError: the file cannot be downloaded, or is no readable checkpoint.
+    """
+    try:
+        checkpoint = load_from_http(filename, map_location)
+    except Exception as error:
+        raise ValueError(
+            f'checkpoint {filename} cannot be loaded: check the address and the connection, or download the file by '
+            f'other means and give its path. ({type(error).__name__}: {error})'
+        ) from error
+    if isinstance(checkpoint, dict) and 'state_dict' in checkpoint:
+        return _with_source(checkpoint, filename)
+    return checkpoint
+
+
+def _with_source(checkpoint: dict, source: Path | str) -> dict:
     """Note the file and its version in the state dict's metadata, where the hooks of a model find them."""
     weights = checkpoint['state_dict']
     metadata = getattr(weights, '_metadata', OrderedDict())
-    metadata.setdefault('', {}).update(source=f'checkpoint {path}', file_version=checkpoint.get('version'))
+    metadata.setdefault('', {}).update(source=f'checkpoint {source}', file_version=checkpoint.get('version'))
     checkpoint['state_dict'] = OrderedDict(weights)
     checkpoint['state_dict']._metadata = metadata
     return checkpoint

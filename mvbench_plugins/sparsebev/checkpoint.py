@@ -36,6 +36,14 @@ _RULES: tuple[Rule, ...] = (
 )
 
 _LAYER = 'pts_bbox_head.decoder.layer.'
+_SETTINGS = {  # of the head: those by which released models differ, with the entries whose shapes show them
+    f'{_HEAD}init_query_bbox.': 'num_query',
+    f'{_LAYER}sampling.sampling_offset.': 'num_points',
+    f'{_LAYER}sampling.scale_weights.': 'num_levels x num_points',
+    f'{_LAYER}mixing.parameter_generator.': 'num_frames x num_points',
+}
+_CLASS_ENTRIES = (f'{_HEAD}label_enc.', f'{_LAYER}cls_branch.6.')
+_SHOWN = 6  # entries in an error, two for each layer
 _TURNED = 'v0.17.1'
 _CURRENT = 'v1.0.0'
 _BOX_ENTRIES = {  # and the dimension along which the ten numbers of a box lie
@@ -99,21 +107,33 @@ def convert_version(state_dict: Mapping[str, Tensor], version: str | None) -> di
 
 
 def accept_official_files(model: nn.Module) -> None:
-    """Let the detector load official files directly, and refuse files without its head.
+    """Let the detector load official files directly, and refuse files without its head or of other settings.
+
+    Where shapes differ, mmengine would keep random weights and only log it. Another number of classes is no mistake.
 
     Args:
         model: :class:`~mvbench_plugins.sparsebev.detector.SparseBEV`.
     """
     accept_official_checkpoints(model, convert_state_dict)
-    model.register_load_state_dict_pre_hook(_check_head_and_version)  # after that of the line above: names are ours
+    model.register_load_state_dict_pre_hook(_check_and_turn)  # after that of the line above: names are ours
 
 
-def _check_head_and_version(
-    model: nn.Module, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict, *_
-) -> None:
+def _check_and_turn(model: nn.Module, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict, *_) -> None:
     source = local_metadata.get('source', 'The checkpoint')
-    head = {key: value for key, value in model.state_dict(prefix=prefix).items() if key.startswith(prefix + _HEAD)}
-    found = [key for key, value in head.items() if key in state_dict and state_dict[key].shape == value.shape]
+    weights = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    expected = model.state_dict()
+    _check_head(expected, weights, source)
+    _check_settings(expected, weights, source)
+    try:
+        turned = convert_version(weights, local_metadata.get(VERSION_NOTE))
+    except ValueError as error:
+        raise ValueError(f'{source}: {error}') from None
+    state_dict.update({prefix + key: value for key, value in turned.items()})
+
+
+def _check_head(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> None:
+    head = [key for key in expected if key.startswith(_HEAD)]
+    found = [key for key in head if key in weights and weights[key].shape == expected[key].shape]
     if len(found) * 2 < len(head):
         raise ValueError(
             f'{source} holds no head of this SparseBEV: {len(found)} of the {len(head)} entries of {_HEAD[:-1]} were '
@@ -121,13 +141,27 @@ def _check_head_and_version(
             "model.img_backbone.init_cfg=dict(type='Pretrained', checkpoint=FILE, prefix=PREFIX), with the prefix of "
             "its backbone, such as 'backbone.'"
         )
-    version = local_metadata.get(VERSION_NOTE)
-    own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-    try:
-        turned = convert_version(own, version)
-    except ValueError as error:
-        raise ValueError(f'{source}: {error}') from None
-    state_dict.update({prefix + key: value for key, value in turned.items()})
+
+
+def _check_settings(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> None:
+    misfits = []
+    for key, value in expected.items():
+        if key in weights and weights[key].shape != value.shape and not key.startswith(_CLASS_ENTRIES):
+            setting = next((f' ({name})' for start, name in _SETTINGS.items() if key.startswith(start)), '')
+            misfits.append(f'{key} is {list(weights[key].shape)}, expected {list(value.shape)}{setting}')
+    layers = [
+        {key for key in entries if key.startswith(BACKBONE) and not key.endswith('num_batches_tracked')}
+        for entries in (weights, expected)
+    ]
+    misfits += [f'{key} is not in the model' for key in sorted(layers[0] - layers[1])]
+    misfits += [f'{key} is not in the file' for key in sorted(layers[1] - layers[0])]
+    if misfits:
+        more = f'; and {len(misfits) - _SHOWN} more' if len(misfits) > _SHOWN else ''
+        raise ValueError(
+            f'{source} is of a SparseBEV with other settings: {"; ".join(misfits[:_SHOWN])}{more}. Use the config that '
+            'belongs to the checkpoint, or correct these settings of model.pts_bbox_head or model.img_backbone. To '
+            'train a model of other settings from these weights, delete the entries of the head that do not fit'
+        )
 
 
 def _permuted(values: Tensor, dim: int, order: Sequence[int], sign: Sequence[int]) -> Tensor:

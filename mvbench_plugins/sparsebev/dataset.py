@@ -10,7 +10,7 @@ import numpy as np
 from mmdet3d.datasets import NuScenesDataset
 from mmdet3d.registry import DATASETS
 
-from .frames import CAMERAS, CameraSet
+from .frames import CAMERAS, CameraSet, Recordings, are_intrinsics, are_poses
 
 #: The order of labels in released checkpoints; mmdet3d's own differs.
 CLASSES = (
@@ -27,8 +27,6 @@ CLASSES = (
 )
 _TOOL = 'tools/create_nuscenes_sweeps.py'
 _FIELDS = ('timestamp', 'cam2img', 'cam2global')
-_RIGID = 1e-3  # how far a rotation may be from an orthogonal matrix
-_REGULAR = 1e-6  # determinant of intrinsics, which are some hundred pixels squared
 
 
 @DATASETS.register_module()
@@ -37,7 +35,8 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
 
     Each item has, beside the stock keys, ``key_frame``, ``past`` (newest first) and ``future`` (oldest first) as
     :class:`CameraSet`, ``lidar2global`` ``[4, 4]``, ``key_interval`` and ``ori_shape``. Both lists end with the scene:
-    they are empty for its first and its last sample. All entries are checked when the file is read.
+    they are empty for its first and its last sample. A part of the samples (``indices``, ``get_subset``) has the same
+    lists as all of them. All entries are checked when the file is read.
 
     Args:
         metainfo: stock; the classes default to the order of released checkpoints, the version to that of the file.
@@ -95,6 +94,11 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
                     f'samples in a row; make the file with {_TOOL}'
                 )
             seen.add(info['scene_token'])
+        # Kept apart from the samples, of which some may be left out: those before and after them are still there.
+        scenes = [info['scene_token'] for info in data_list]
+        self._recordings = Recordings(scenes, [info.pop('camera_sets') for info in data_list])
+        for position, info in enumerate(data_list):
+            info['position'] = position
         return data_list
 
     @classmethod
@@ -124,34 +128,18 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         sets = _camera_sets(sources, place)
         poses = np.array([info['ego2global'], info['lidar_points']['lidar2ego']], np.float64)
         _check_poses(poses, lambda i: f'{place}: {("ego2global", "lidar_points.lidar2ego")[i]}')
-        info.update(key_frame=sets[0], sweeps=sets[1:], lidar2global=poses[0] @ poses[1])
+        info.update(camera_sets=sets, lidar2global=poses[0] @ poses[1])
         return info
 
     def get_data_info(self, idx: int) -> dict:
         """One entry with its lists of camera sets, see the class."""
         info = super().get_data_info(idx)
         key_interval = self._metainfo['key_interval']
-        limit = self.num_key_intervals * key_interval
-        past, future = [], []
-        sample, index = info, info['sample_idx']
-        while len(past) < limit and (before := self._neighbour(info, index - 1)):
-            past += [*sample['sweeps'], before['key_frame']]
-            sample, index = before, index - 1
-        index = info['sample_idx']
-        while len(future) < limit and (after := self._neighbour(info, index + 1)):
-            future += [*after['sweeps'][::-1], after['key_frame']]
-            index += 1
-        info.pop('sweeps')
-        info.update(past=past, future=future, key_interval=key_interval)
+        reach = self.num_key_intervals * key_interval
+        key_frame, past, future = self._recordings.around(info.pop('position'), reach)
+        info.update(key_frame=key_frame, past=past, future=future, key_interval=key_interval)
         info['ori_shape'] = tuple(self._metainfo['image_size'])
         return info
-
-    def _neighbour(self, info: dict, index: int) -> dict | None:
-        """The entry at ``index`` if it belongs to the scene of ``info``."""
-        if not 0 <= index < len(self):
-            return None
-        other = super().get_data_info(index)
-        return other if other['scene_token'] == info['scene_token'] else None
 
     def _place(self, info: dict) -> str:
         return f'{self.ann_file}: sample {info.get("token")}'
@@ -198,26 +186,23 @@ def _camera_sets(sources: list[tuple[str, str, dict[str, dict]]], place: str) ->
 
 
 def _check_intrinsics(matrices: np.ndarray, entry: Callable[..., str]) -> None:
-    """Refuse singular camera matrices ``[..., 3, 3]``."""
-    with np.errstate(invalid='ignore'):
-        wrong = np.argwhere(~(np.abs(np.linalg.det(matrices)) > _REGULAR))  # NaN is wrong too
+    """Refuse what are no camera matrices ``[..., 3, 3]``."""
+    wrong = np.argwhere(~are_intrinsics(matrices))
     if len(wrong):
         first = tuple(wrong[0].tolist())
         raise ValueError(
-            f'{entry(*first)}.cam2img: found the singular matrix {matrices[first].tolist()}, expected intrinsics '
-            '[[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels; correct calibrated_sensor.json'
+            f'{entry(*first)}.cam2img: found {matrices[first].tolist()}, which is singular or no camera matrix; '
+            'expected intrinsics [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels, fx and fy above 0; correct '
+            'calibrated_sensor.json'
         )
 
 
 def _check_poses(poses: np.ndarray, entry: Callable[..., str]) -> None:
-    """Refuse poses ``[..., 4, 4]`` that are no rotation and translation."""
-    rotations = poses[..., :3, :3]
-    with np.errstate(invalid='ignore'):
-        error = np.abs(rotations @ np.swapaxes(rotations, -1, -2) - np.eye(3)).max((-1, -2))
-        wrong = np.argwhere(~((error < _RIGID) & np.isfinite(poses).all((-1, -2))))
+    """Refuse what are no rigid poses ``[..., 4, 4]``."""
+    wrong = np.argwhere(~are_poses(poses))
     if len(wrong):
         first = tuple(wrong[0].tolist())
         raise ValueError(
-            f'{entry(*first)}: found {poses[first].tolist()}, which is singular or no pose; expected [[R, t], [0, 1]] '
-            'with an orthogonal R; correct ego_pose.json and calibrated_sensor.json'
+            f'{entry(*first)}: found {poses[first].tolist()}, which is singular, a reflection or no pose; expected '
+            '[[R, t], [0, 0, 0, 1]] with a rotation R; correct ego_pose.json and calibrated_sensor.json'
         )

@@ -35,11 +35,13 @@ class SparseBEV(Base3DDetector):
         train_cfg: ``assigner``, for the head.
         test_cfg: ``online``: compute features of the key frame only, and remember those of earlier frames, see
             :class:`~mvbench_plugins.sparsebev.online.FeatureMemory`. Same results, for samples in the order of time.
+            ``frames_at_once``: in tests, only so many frames go through backbone and neck at a time, to save memory;
+            None: all.
         data_preprocessor: :class:`~mvbench_plugins.sparsebev.data_preprocessor.SparseBEVDataPreprocessor`.
         init_cfg: initialisation of the whole model.
 
     Raises:
-        ValueError: ``num_grad_frames`` is less than 1.
+        ValueError: ``num_grad_frames`` or ``frames_at_once`` is less than 1.
     """
 
     def __init__(
@@ -54,16 +56,16 @@ class SparseBEV(Base3DDetector):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        if num_grad_frames is not None and num_grad_frames < 1:
-            raise ValueError(f'num_grad_frames: found {num_grad_frames}, expected at least 1, or None for all frames')
+        test_cfg = test_cfg or {}
+        self.num_grad_frames = _checked_count('num_grad_frames', num_grad_frames)
+        self.frames_at_once = _checked_count('test_cfg.frames_at_once', test_cfg.get('frames_at_once'))
         self.img_backbone = MODELS.build(img_backbone)
         self.img_neck = None if img_neck is None else MODELS.build(img_neck)
         self.pts_bbox_head = MODELS.build({**pts_bbox_head, 'train_cfg': train_cfg})
-        self.num_grad_frames = num_grad_frames
-        online = (test_cfg or {}).get('online', False)
         # Twice as many frames as are needed, as published.
-        self.memory = FeatureMemory(2 * self.pts_bbox_head.num_frames) if online else None
+        self.memory = FeatureMemory(2 * self.pts_bbox_head.num_frames) if test_cfg.get('online') else None
         accept_official_files(self)
+        self.register_load_state_dict_post_hook(_forget)
 
     def loss(self, inputs: dict, data_samples: Sequence[Det3DDataSample]) -> dict[str, Tensor]:
         """Losses of a batch.
@@ -98,6 +100,8 @@ class SparseBEV(Base3DDetector):
 
     def extract_feat(self, imgs: Tensor) -> FlatViews:
         """Features of images ``[B, T * 6, 3, H, W]``, laid out for the head."""
+        if not self.training and self.frames_at_once is not None:
+            return self._features_in_parts(imgs, self.frames_at_once * len(CAMERAS))
         trained = (self.num_grad_frames or 0) * len(CAMERAS)
         if not self.training or not 0 < trained < imgs.shape[1]:
             return self._features(imgs)
@@ -105,6 +109,18 @@ class SparseBEV(Base3DDetector):
         with torch.no_grad(), _evaluating(self.img_backbone, self.img_neck):
             others = [self._features(frame).value for frame in imgs[:, trained:].split(len(CAMERAS), dim=1)]
         return views._replace(value=torch.cat([views.value, *others], dim=1))
+
+    def _features_in_parts(self, imgs: Tensor, images_at_once: int) -> FlatViews:
+        """The same, written into place: concatenated parts would take twice the memory."""
+        value, done = None, 0
+        for part in imgs.split(images_at_once, dim=1):
+            views = self._features(part)
+            if value is None:
+                frames = imgs.shape[1] // len(CAMERAS)
+                value = views.value.new_empty(len(imgs), frames, *views.value.shape[2:])
+            value[:, done : done + views.value.shape[1]] = views.value
+            done += views.value.shape[1]
+        return views._replace(value=value)
 
     def _features(self, imgs: Tensor) -> FlatViews:
         feats = self.img_backbone(imgs.flatten(0, 1))
@@ -121,9 +137,19 @@ class SparseBEV(Base3DDetector):
 
     def train(self, mode: bool = True) -> SparseBEV:
         """Set the mode; weights may have changed since the last test, so what was remembered is forgotten."""
-        if self.memory is not None:
-            self.memory.clear()
+        _forget(self)
         return super().train(mode)
+
+
+def _checked_count(name: str, count: int | None) -> int | None:
+    if count is not None and count < 1:
+        raise ValueError(f'{name}: found {count}, expected at least 1, or None for all frames')
+    return count
+
+
+def _forget(model: SparseBEV, *_) -> None:
+    if model.memory is not None:
+        model.memory.clear()
 
 
 def _single_precision(views: FlatViews) -> torch.autocast:

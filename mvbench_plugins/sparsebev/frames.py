@@ -8,6 +8,8 @@ turned into the nearest number of its own steps, at least 1.
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,9 @@ CAMERAS = ('CAM_FRONT', 'CAM_FRONT_RIGHT', 'CAM_FRONT_LEFT', 'CAM_BACK', 'CAM_BA
 ORDERS = ('past', 'future', 'interleaved')
 _TRAIN_INTERVALS = (4, 8)  # of a training step, in twelfths of a second
 _KEY_INTERVAL = 6  # of nuScenes, in twelfths of a second
+_RIGID = 1e-3  # how far a rotation may be from an orthogonal matrix
+_LAST_ROW = 1e-6  # how far the last row of a pose or of intrinsics may be from 0 and 1
+_REGULAR = 1e-6  # least determinant of intrinsics, which are some hundred pixels squared
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +53,78 @@ class CameraSet:
         intrinsics = np.tile(np.eye(4), (len(self.cam2img), 1, 1))
         intrinsics[:, :3, :3] = self.cam2img
         return intrinsics @ np.linalg.inv(self.cam2global) @ lidar2global
+
+
+class Recordings:
+    """Camera sets of all samples of recorded scenes.
+
+    They are kept as bytes, which worker processes share; each reading makes objects of its own.
+
+    Args:
+        scenes: of each sample, the token of its scene; the samples of a scene stand in a row, in the order of time.
+        sets: of each sample, the camera sets of its key frame and of the time before it, newest first.
+    """
+
+    def __init__(self, scenes: Sequence[str], sets: Sequence[Sequence[CameraSet]]) -> None:
+        parts = [pickle.dumps(list(each)) for each in sets]
+        self._scenes = list(scenes)
+        self._ends = np.cumsum([0, *map(len, parts)])
+        self._bytes = np.frombuffer(b''.join(parts), np.uint8)
+
+    def around(self, position: int, reach: int) -> tuple[CameraSet, list[CameraSet], list[CameraSet]]:
+        """What surrounds a sample in its scene.
+
+        Args:
+            position: of the sample among all samples.
+            reach: length from which on the lists are not continued.
+
+        Returns:
+            The key frame; earlier camera sets, newest first; later ones, oldest first. Both lists end with a key frame.
+        """
+        key_frame, *between = self._sets(position)
+        past: list[CameraSet] = []
+        for other in self._scene(position, -1):
+            if len(past) >= reach:
+                break
+            before, *earlier = self._sets(other)
+            past += [*between, before]
+            between = earlier
+        future: list[CameraSet] = []
+        for other in self._scene(position, 1):
+            if len(future) >= reach:
+                break
+            future += self._sets(other)[::-1]
+        return key_frame, past, future
+
+    def _scene(self, position: int, step: int) -> Iterator[int]:
+        """Positions from a sample to an end of its scene."""
+        other = position + step
+        while 0 <= other < len(self._scenes) and self._scenes[other] == self._scenes[position]:
+            yield other
+            other += step
+
+    def _sets(self, position: int) -> list[CameraSet]:
+        return pickle.loads(memoryview(self._bytes[self._ends[position] : self._ends[position + 1]]))
+
+
+def are_poses(matrices: np.ndarray) -> np.ndarray:
+    """Which of ``[..., 4, 4]`` are rigid poses: a rotation, which is no reflection, and a translation."""
+    rotations = matrices[..., :3, :3]
+    with np.errstate(invalid='ignore', over='ignore'):  # NaN and infinity are wrong, too
+        error = np.abs(rotations @ np.swapaxes(rotations, -1, -2) - np.eye(3)).max((-1, -2))
+        is_rotation = (error < _RIGID) & (np.linalg.det(rotations) > 0)
+        return is_rotation & _ends_with(matrices, (0, 0, 0, 1)) & np.isfinite(matrices).all((-1, -2))
+
+
+def are_intrinsics(matrices: np.ndarray) -> np.ndarray:
+    """Which of ``[..., 3, 3]`` are regular camera matrices with focal lengths above 0 pixels."""
+    with np.errstate(invalid='ignore', over='ignore'):
+        is_regular = (matrices[..., 0, 0] > 0) & (matrices[..., 1, 1] > 0) & (np.linalg.det(matrices) > _REGULAR)
+        return is_regular & _ends_with(matrices, (0, 0, 1)) & np.isfinite(matrices).all((-1, -2))
+
+
+def _ends_with(matrices: np.ndarray, row: tuple[int, ...]) -> np.ndarray:
+    return np.abs(matrices[..., -1, :] - row).max(-1) < _LAST_ROW
 
 
 def key_frame_positions(wanted: int, available: int, key_interval: int) -> list[int]:

@@ -181,10 +181,10 @@ class SparseBEVHead(BaseModule):
 
     def _check(self, views: FlatViews) -> None:
         found, levels = views.value.shape[1], self.decoder.layer.sampling.num_levels
-        if found != self.num_frames:
+        if found != self.num_frames:  # of which there are projections: data and model agree on num_frames
             raise ValueError(
-                f'images of {found} frames for a model of num_frames={self.num_frames}: num_frames of '
-                'LoadMultiFrameImages (data) and of pts_bbox_head (model) must agree'
+                f'images of {found} frames beside projections of {self.num_frames}, expected images of all frames: '
+                'key_frame_only=True of LoadMultiFrameImages (data) needs test_cfg.online=True (model)'
             )
         if len(views.shapes) != levels:
             raise ValueError(

@@ -1,7 +1,7 @@
 """The tables of a nuScenes database, as far as surround cameras and boxes need them.
 
-The devkit's class reads all of them, maps too, and keeps the files of all sensors; this one reads eight and keeps what
-six cameras and the key frames of the LiDAR refer to.
+The devkit's class reads all of them, maps too, and keeps the files of all sensors; this one reads nine, one after the
+other, and keeps what six cameras and the key frames of the LiDAR refer to.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,26 @@ import numpy as np
 from pyquaternion import Quaternion
 from tqdm import tqdm
 
-from .frames import CAMERAS
+from .frames import CAMERAS, are_intrinsics
 
 LIDAR = 'LIDAR_TOP'
-_TABLES = ('scene', 'sample', 'sensor', 'calibrated_sensor', 'sample_data', 'ego_pose')
-_ANNOTATIONS = ('category', 'instance', 'sample_annotation')
+# Fields of each table that are used.
+_TABLES = {
+    'scene': 'token name first_sample_token',
+    'sample': 'token timestamp scene_token prev next',
+    'sensor': 'token channel',
+    'calibrated_sensor': 'token sensor_token translation rotation camera_intrinsic',
+    'sample_data': 'token sample_token calibrated_sensor_token ego_pose_token filename timestamp is_key_frame height '
+    'width prev',
+    'ego_pose': 'token translation rotation',
+}
+_ANNOTATIONS = {
+    'category': 'token name',
+    'instance': 'token category_token',
+    'sample_annotation': 'token sample_token instance_token translation size rotation num_lidar_pts num_radar_pts prev '
+    'next',
+}
+_NEVER_EMPTY = {'scene', 'sample', 'sample_data', 'ego_pose'}
 _UNIT = 1e-2  # how far the length of a quaternion may be from 1
 
 
@@ -42,25 +58,29 @@ class NuScenesTables:
 
     Raises:
         FileNotFoundError: a table is missing.
-        ValueError: a table is damaged, refers to a record that another does not have, a calibration is singular, or
-            images differ in size.
+        ValueError: a table is damaged, a record lacks a field or refers to one that another table does not have, a
+            calibration is singular, or images differ in size.
     """
 
     def __init__(self, root: str | os.PathLike, version: str) -> None:
         self.folder = Path(root) / version
-        names = _TABLES if version.endswith('test') else _TABLES + _ANNOTATIONS
-        tables = {name: self._read(name) for name in tqdm(names, desc=f'reading {self.folder}', unit='table')}
-        self.scenes = _by_token(tables['scene'])
-        self.samples = _by_token(tables['sample'])
-        self._mounts = self._read_mounts(tables['sensor'], tables['calibrated_sensor'])
-        self.files, self.key_files = self._choose_files(tables['sample_data'])
-        self._poses = _by_token(tables['ego_pose'])
-        self.annotations: dict[str, dict] = {}
-        self.sample_annotations: dict[str, list[str]] = defaultdict(list)
-        self.categories = [record['name'] for record in tables.get('category', ())]
-        if 'sample_annotation' in tables:
-            self._add_annotations(tables)
-        self.image_size = self._image_size()
+        annotated = not version.endswith('test')
+        names = _TABLES | _ANNOTATIONS if annotated else _TABLES
+        self._check_tables(names)
+        with tqdm(desc=f'reading {self.folder}', total=len(names), unit='table') as self._progress:
+            self.scenes = _by_token(self._read('scene'))
+            self.samples = _by_token(self._read('sample'))
+            self._mounts = self._read_mounts()
+            self.files = _by_token(self._read('sample_data', self._is_used))
+            poses = {record['ego_pose_token'] for record in self.files.values()}
+            self._poses = _by_token(self._read('ego_pose', lambda record: record['token'] in poses))
+            self.key_files = self._key_files()
+            self.image_size = self._image_size()
+            self.categories: list[str] = []
+            self.annotations: dict[str, dict] = {}
+            self.sample_annotations: dict[str, list[str]] = defaultdict(list)
+            if annotated:
+                self._read_annotations()
 
     def channel(self, file: dict) -> str:
         """Name of the sensor that took a file."""
@@ -126,60 +146,80 @@ class NuScenesTables:
             token = sample['next']
         return samples
 
-    def _read(self, name: str) -> list[dict]:
+    def _check_tables(self, names: Iterable[str]) -> None:
+        for path in (self.folder / f'{name}.json' for name in names):
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f'{path}: table not found; expected <root>/<version>/*.json as in the archives of nuScenes; check '
+                    '--root-path and --version'
+                )
+
+    def _read(self, name: str, is_used: Callable[[dict], bool] | None = None) -> list[dict]:
+        """Records of a table; those that are not used are dropped one by one while it is read: it may have millions."""
         path = self.folder / f'{name}.json'
+        fields = set((_TABLES | _ANNOTATIONS)[name].split())
+
+        def choose(record: dict) -> dict | None:
+            return None if is_used and fields <= record.keys() and not is_used(record) else record
+
         try:
-            records = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f'{path}: table not found; expected <root>/<version>/*.json as in the archives of nuScenes; check '
-                '--root-path and --version'
-            ) from None
+            records = json.loads(path.read_text(encoding='utf-8'), object_hook=choose)
         except ValueError as error:
             raise ValueError(f'{path}: not valid JSON ({error}); download the table again') from None
-        if name in ('scene', 'sample', 'sample_data', 'ego_pose') and not records:
+        if not isinstance(records, list) or (name in _NEVER_EMPTY and not records):
             raise ValueError(f'{path}: found no records; download the table again')
+        records = [record for record in records if record is not None]
+        for record in records:
+            found = record if isinstance(record, dict) else {'token': record}
+            if not fields <= found.keys():
+                raise ValueError(
+                    f'{path}: record {found.get("token")}: found no {", ".join(sorted(fields - found.keys()))}; '
+                    'download the table again'
+                )
+        self._progress.update()
         return records
 
-    def _read_mounts(self, sensors: list[dict], calibrations: list[dict]) -> dict[str, dict[str, Any]]:
+    def _read_mounts(self) -> dict[str, dict[str, Any]]:
         """Channel, pose and camera matrix of each ``calibrated_sensor`` of a camera or the LiDAR."""
-        channels = {record['token']: record['channel'] for record in sensors}
+        channels = {record['token']: record['channel'] for record in self._read('sensor')}
         mounts = {}
-        for record in calibrations:
+        for record in self._read('calibrated_sensor'):
             place = f'calibrated_sensor {record["token"]}'
             channel = self._get(channels, record['sensor_token'], 'sensor', place)
             if channel not in (*CAMERAS, LIDAR):
                 continue
             intrinsic = np.array(record['camera_intrinsic'], np.float64)
-            if channel != LIDAR and not (intrinsic.shape == (3, 3) and abs(np.linalg.det(intrinsic)) > 1e-6):
+            if channel != LIDAR and not (intrinsic.shape == (3, 3) and are_intrinsics(intrinsic)):
                 raise ValueError(
                     f'{self.folder / "calibrated_sensor.json"}: record {record["token"]} ({channel}): found the '
-                    f'singular camera_intrinsic {record["camera_intrinsic"]}, expected [[fx, 0, cx], [0, fy, cy], '
-                    '[0, 0, 1]] in pixels; restore the original table'
+                    f'camera_intrinsic {record["camera_intrinsic"]}, which is singular or no camera matrix; expected '
+                    '[[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels, fx and fy above 0; restore the original table'
                 )
             pose = self._pose(record, 'calibrated_sensor')
             mounts[record['token']] = dict(channel=channel, intrinsic=intrinsic, pose=pose)
         return mounts
 
-    def _choose_files(self, records: list[dict]) -> tuple[dict[str, dict], dict[str, dict[str, str]]]:
-        files, key_files = {}, defaultdict(dict)
-        for record in records:
-            mount = self._mounts.get(record['calibrated_sensor_token'])
-            if mount is None or (mount['channel'] == LIDAR and not record['is_key_frame']):
-                continue
-            files[record['token']] = record
-            if record['is_key_frame']:
-                key_files[record['sample_token']][mount['channel']] = record['token']
-        return files, key_files
+    def _is_used(self, file: dict) -> bool:
+        mount = self._mounts.get(file['calibrated_sensor_token'])
+        return mount is not None and (mount['channel'] != LIDAR or file['is_key_frame'])
 
-    def _add_annotations(self, tables: dict[str, list[dict]]) -> None:
-        categories, instances = _by_token(tables['category']), _by_token(tables['instance'])
-        for record in tables['sample_annotation']:
-            place = f'sample_annotation {record["token"]}'
+    def _key_files(self) -> dict[str, dict[str, str]]:
+        key_files: dict[str, dict[str, str]] = defaultdict(dict)
+        for token, record in self.files.items():
+            if record['is_key_frame']:
+                key_files[record['sample_token']][self.channel(record)] = token
+        return key_files
+
+    def _read_annotations(self) -> None:
+        categories, instances = _by_token(self._read('category')), _by_token(self._read('instance'))
+        self.categories = [record['name'] for record in categories.values()]
+        self.annotations = _by_token(self._read('sample_annotation'))
+        for token, record in self.annotations.items():
+            place = f'sample_annotation {token}'
             instance = self._get(instances, record['instance_token'], 'instance', place)
             category = self._get(categories, instance['category_token'], 'category', place)
-            self.annotations[record['token']] = {**record, 'category_name': category['name']}
-            self.sample_annotations[record['sample_token']].append(record['token'])
+            record['category_name'] = category['name']
+            self.sample_annotations[record['sample_token']].append(token)
 
     def _image_size(self) -> tuple[int, int]:
         size = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,19 @@ from .sweeps import check_images, write_info_file
 _KEY_INTERVAL = 6  # five camera sets between two key frames
 _IMAGE_SIZE = 900, 1600  # not in the official files, which are of the real nuScenes only
 _CLASSES = NuScenesDataset.METAINFO['classes']
-_FIELDS = ('data_path', 'timestamp', 'cam_intrinsic', 'sensor2global_rotation', 'sensor2global_translation')
+_FIELDS = (
+    'token',
+    'timestamp',
+    'lidar_path',
+    'lidar2ego_rotation',
+    'lidar2ego_translation',
+    'ego2global_rotation',
+    'ego2global_translation',
+    'cams',
+    'sweeps',
+)
+_BOX_FIELDS = ('gt_names', 'gt_velocity', 'num_lidar_pts', 'valid_flag')  # beside gt_boxes
+_CAMERA_FIELDS = ('data_path', 'timestamp', 'cam_intrinsic', 'sensor2global_rotation', 'sensor2global_translation')
 
 
 def convert_infos(
@@ -46,18 +59,11 @@ def convert_infos(
         path = Path(out_dir) / f'{tag}_infos_{split}.pkl'
         if path.exists() and not overwrite:
             continue
-        official = mmengine.load(file)
-        if not (isinstance(official, dict) and {'infos', 'metadata'} <= set(official)):
-            raise ValueError(
-                f'{file}: found no "infos" and "metadata", expected a file of the official gen_sweep_info.py'
-            )
-        infos = sorted(official['infos'], key=lambda info: info['timestamp'])
+        official = _load(file)
         data_list, scene = [], ''
-        for i, info in enumerate(infos):
-            place = f'{file}: sample {info.get("token")}'
-            _check(info, place)
+        for i, info in enumerate(sorted(official['infos'], key=lambda info: info['timestamp'])):
             scene = scene if info['sweeps'] else info['token']  # a scene starts where there is nothing before
-            data_list.append(dict(sample_idx=i, scene_token=scene, **_convert(info, place)))
+            data_list.append(dict(sample_idx=i, scene_token=scene, **_convert(info, _place(file, info))))
         metainfo = dict(
             categories={name: i for i, name in enumerate(_CLASSES)},
             dataset='nuscenes',
@@ -73,13 +79,38 @@ def convert_infos(
     return written
 
 
-def _check(info: dict, place: str) -> None:
-    sweeps = info.get('sweeps')
-    is_official = isinstance(sweeps, list) and all(set(_FIELDS) <= set(info['cams'].get(name, ())) for name in CAMERAS)
-    if not is_official or any(not set(sweep) <= set(CAMERAS) for sweep in sweeps):
+def _load(file: Path) -> dict[str, Any]:
+    """Reads an official file, and looks for all fields that are needed."""
+    try:
+        official = mmengine.load(file, file_format='pkl')
+    except (pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f'{file}: not a complete pickle file ({error}); download or make it again') from None
+    if not (isinstance(official, dict) and {'infos', 'metadata'} <= set(official)):
+        raise ValueError(f'{file}: found no "infos" and "metadata", expected a file of the official gen_sweep_info.py')
+    _require(('version',), official['metadata'], f'{file}: metadata')
+    for info in official['infos']:
+        place = _place(file, info)
+        _require(_FIELDS + (_BOX_FIELDS if 'gt_boxes' in info else ()), info, place)
+        _require(CAMERAS, info['cams'], f'{place}: cams')
+        # Files of mmdet3d itself have sweeps of the LiDAR; their cameras lack poses, which is told first.
+        sets = [('cams', info['cams']), *((f'sweeps[{i}]', sweep) for i, sweep in enumerate(info['sweeps']))]
+        for name, cameras in sets:
+            for camera in CAMERAS:
+                if camera in cameras:
+                    _require(_CAMERA_FIELDS, cameras[camera], f'{place}: {name}.{camera}')
+    return official
+
+
+def _place(file: Path, info: dict) -> str:
+    return f'{file}: sample {info.get("token")}'
+
+
+def _require(fields: Sequence[str], record: dict, place: str) -> None:
+    absent = [field for field in fields if field not in record]
+    if absent:
         raise ValueError(
-            f'{place}: found no camera sets with {", ".join(_FIELDS)}; expected a file of the official '
-            'gen_sweep_info.py, whose names end in _sweep.pkl; without one, use the tables (no --from-official)'
+            f'{place}: found no {", ".join(absent)}; expected a file of the official gen_sweep_info.py, whose names '
+            'end in _sweep.pkl; without one, use the tables (no --from-official)'
         )
 
 

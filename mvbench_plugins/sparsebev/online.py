@@ -22,9 +22,18 @@ class FeatureMemory:
 
     Args:
         max_frames: how many frames are kept.
+
+    Raises:
+        ValueError: there are several processes, each of which would see parts of the scenes only.
     """
 
     def __init__(self, max_frames: int) -> None:
+        if get_world_size() > 1:  # now, and not in the first test behind an epoch of training
+            raise ValueError(
+                f'test_cfg.online: found {get_world_size()} processes, expected one, which sees all samples in the '
+                'order of time; start one process, or set test_cfg.online=False (and key_frame_only=False in '
+                'LoadMultiFrameImages)'
+            )
         self.max_frames = max_frames
         self._frames: dict[str, FlatViews] = {}
         self._stream: tuple | None = None
@@ -51,14 +60,13 @@ class FeatureMemory:
             extract: computes the features of images ``[1, N, 3, H, W]``.
 
         Raises:
-            ValueError: there are several samples or several processes, ``img_path`` is missing, or a frame is neither
-                remembered nor among the images.
+            ValueError: there are several samples, ``img_path`` is missing, or a frame is neither remembered nor among
+                the images.
         """
-        if len(data_samples) != 1 or get_world_size() > 1:
+        if len(data_samples) != 1:
             raise ValueError(
-                f'test_cfg.online: found a batch of {len(data_samples)} on each of {get_world_size()} processes, '
-                'expected one sample at a time in one process, in the order of time; set batch_size=1, or '
-                'test_cfg.online=False'
+                f'test_cfg.online: found a batch of {len(data_samples)}, expected one sample at a time, in the order '
+                'of time; set batch_size=1, or test_cfg.online=False'
             )
         sample, given = data_samples[0], imgs.split(len(CAMERAS), dim=1)
         names = self._names(sample)

@@ -136,6 +136,7 @@ def exchange(content: dict) -> None:
 
 
 SKEW = np.diag([1.0, 1.0, 2.0, 1.0]).tolist()
+MIRROR = np.diag([1.0, -1.0, 1.0, 1.0]).tolist()
 
 
 @pytest.mark.parametrize(
@@ -147,12 +148,17 @@ SKEW = np.diag([1.0, 1.0, 2.0, 1.0]).tolist()
         (set_camera(image='calibration.json'), r'CAM_BACK\.image: .* is not a picture'),
         (set_camera(intrinsics=[[0, 0, 60], [0, 90, 30], [0, 0, 1]]), r'CAM_BACK\.intrinsics: found .*expected \[\[fx'),
         (set_camera(intrinsics=[1, 2]), r'CAM_BACK\.intrinsics: found \[1, 2\], expected'),
-        (set_camera(cam2ego=SKEW), r'CAM_BACK\.cam2ego: .* is no rotation'),
+        (
+            set_camera(intrinsics=[[-90, 0, 60], [0, 90, 30], [0, 0, 1]]),
+            r'CAM_BACK\.intrinsics: found .*fx and fy above 0',
+        ),
+        (set_camera(cam2ego=SKEW), r'CAM_BACK\.cam2ego: .* or no pose; expected a rigid pose .* with a rotation R'),
+        (set_camera(cam2ego=MIRROR), r'CAM_BACK\.cam2ego: .* a reflection or no pose; expected a rigid pose'),
         (set_camera(cam2ego=[[1, 0], [0, 1]]), r'CAM_BACK\.cam2ego: found .*expected a rigid pose'),
         (set_camera(cam2lidar=np.eye(4).tolist()), r'CAM_BACK: found cam2ego and cam2lidar, expected one'),
         (set_camera(timestamp='noon'), r"CAM_BACK\.timestamp: found 'noon', expected seconds"),
         (lambda content: content.update(timestamp=1.5e15), r'timestamp: found 1\.5e\+15, expected seconds .*micro'),
-        (lambda content: content.update(ego2global=SKEW), r'ego2global: .* is no rotation'),
+        (lambda content: content.update(ego2global=SKEW), r'ego2global: .* singular, a reflection or no pose'),
         (lambda content: content.update(lidar2ego=None), r'lidar2ego: found None, expected a rigid pose'),
         (invert, r'CAM_FRONT: by its pose it looks .* inverted'),
         (exchange, r'CAM_FRONT_RIGHT: by its pose it looks 5\d degrees to the left .* about -55.*exchanged'),

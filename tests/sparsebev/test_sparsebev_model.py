@@ -175,6 +175,21 @@ def test_frames_without_gradient_run_in_evaluation_mode(build):
     assert modes[2:] == [(False, 12)], 'in a test, all frames at once'
 
 
+@pytest.mark.parametrize(('frames_at_once', 'images'), [(1, [12, 12, 12]), (2, [24, 12]), (5, [36])])
+def test_frames_in_parts(build, frames_at_once, images):
+    """In tests, to save memory: the same numbers. Training is not concerned."""
+    batch = make_batch([2, 1], num_frames=3)
+    whole = build(head=dict(num_frames=3)).eval()
+    model = build(head=dict(num_frames=3), test_cfg=dict(frames_at_once=frames_at_once)).eval()
+    seen = []
+    model.img_backbone.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    for one, other in zip(_raw(model, batch), _raw(whole, batch), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert seen == images
+    losses_of(model.train(), batch)
+    assert seen[len(images) :] == [36]
+
+
 def test_dropout_works_in_training_only(build, batch):
     model = build(head=dict(dropout=0.5, denoising=None)).train()
     first, second = (losses_of(model, batch)['loss_cls'].item() for _ in range(2))
@@ -231,7 +246,7 @@ def test_missing_geometry_is_named(build, batch):
 
 def test_images_of_another_number_of_frames(build, batch):
     batch['inputs']['img'] = [images[:6] for images in batch['inputs']['img']]
-    with pytest.raises(ValueError, match='images of 1 frames for a model of num_frames=2'):
+    with pytest.raises(ValueError, match='images of 1 frames beside .* 2, .* key_frame_only.* needs test_cfg.online'):
         predict(build().eval(), batch)
 
 
@@ -263,6 +278,7 @@ def test_annotations_of_another_model(build):
             'bbox_coder.pc_range: found .* expected the pc_range of the head',
         ),
         (dict(num_grad_frames=0), 'num_grad_frames: found 0, expected at least 1'),
+        (dict(test_cfg=dict(frames_at_once=0)), 'test_cfg.frames_at_once: found 0, expected at least 1'),
     ],
 )
 def test_bad_configuration_is_named(build, options, message):

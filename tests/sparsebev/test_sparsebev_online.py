@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 import torch
+from mmengine.runner.checkpoint import load_state_dict
 from mmengine.structures import InstanceData
 from sparsebev_batches import make_sample, predict
 from torch import nn
@@ -79,16 +80,15 @@ def test_samples_out_of_order(build):
         predict(model, _batch(5))
 
 
-@pytest.mark.parametrize('change', ['scene', 'time', 'size', 'loop'])
+@pytest.mark.parametrize('change', ['scene', 'time', 'size', 'loop', 'weights'])
 def test_everything_is_forgotten(build, change):
-    """In another scene, when time goes backwards, with images of another size, in a new loop."""
+    """In another scene, when time goes backwards, with images of another size, in a new loop, with other weights."""
     model = _model(build)
     for number in (0, 1, 2):
         predict(model, _batch(number))
     assert len(model.memory) == 3
-    if change == 'loop':
-        model.train()
-        model.eval()
+    if change in ('loop', 'weights'):
+        model.train(False) if change == 'loop' else load_state_dict(model, model.state_dict())
         assert len(model.memory) == 0
         return
     nexts = dict(scene=_batch(0, scene='other'), time=_batch(0), size=_batch(0, size=(48, 64)))
@@ -134,15 +134,20 @@ def test_training_of_an_online_model_takes_all_frames(build):
     assert sum(model(**data, mode='loss').values()).isfinite() and len(model.memory) == 0
 
 
-def test_batches_and_processes_are_refused(build, monkeypatch):
+def test_batches_are_refused(build):
     model = _model(build)
     batch = _batch(0)
     two = dict(inputs=dict(img=batch['inputs']['img'] * 2), data_samples=batch['data_samples'] * 2)
-    with pytest.raises(ValueError, match='test_cfg.online: found a batch of 2 on each of 1 processes'):
+    with pytest.raises(ValueError, match='test_cfg.online: found a batch of 2, expected one sample at a time'):
         predict(model, two)
+
+
+def test_several_processes_are_refused_from_the_start(build, monkeypatch):
+    """Before an epoch of training is lost; without online mode they are welcome."""
     monkeypatch.setattr('mvbench_plugins.sparsebev.online.get_world_size', lambda: 4)
-    with pytest.raises(ValueError, match='a batch of 1 on each of 4 processes, expected one sample at a time'):
-        predict(model, batch)
+    with pytest.raises(ValueError, match='test_cfg.online: found 4 processes, expected one, .* test_cfg.online=False'):
+        _model(build)
+    assert _model(build, online=False).memory is None
 
 
 @pytest.mark.parametrize('field', ['img_path', 'img_timestamp'])

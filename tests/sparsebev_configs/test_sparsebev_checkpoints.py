@@ -15,7 +15,7 @@ import torch
 from mmdet3d.registry import MODELS
 from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.config import Config
-from mmengine.runner import load_checkpoint
+from mmengine.runner import CheckpointLoader, load_checkpoint
 from surround_batches import make_sample
 from test_sparsebev_configs import EVA02, R50, R50_400, R101, VOV99
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from mvbench_plugins.sparsebev.boxes import decode_target_boxes, place_in_metres
 from mvbench_plugins.sparsebev.checkpoint import convert_state_dict, convert_version
 
 ROOT = Path(__file__).resolve().parents[2]
+NOWHERE = 'http://localhost:9'
+LAYER = 'pts_bbox_head.decoder.layer.'
 CASES = ROOT / 'tests' / 'parity' / 'cases' / 'sparsebev'
 
 # The released models with narrow layers.
@@ -265,6 +267,70 @@ def test_file_of_nothing_known_is_refused(narrow, tmp_path):
         load_checkpoint(_model(narrow(), 2), str(path))
 
 
+def _changed(config: Path, **options) -> nn.Module:
+    """The model of a config with other settings."""
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(dict(model=options))
+    return MODELS.build(cfg.model)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (
+            dict(pts_bbox_head=dict(num_query=36)),
+            r'pts_bbox_head\.init_query_bbox\.weight is \[16, 10\], expected \[36, 10\] \(num_query\)\. Use the config',
+        ),
+        (
+            dict(pts_bbox_head=dict(num_frames=1)),
+            r'mixing\.parameter_generator\.weight is .*\(num_frames x num_points\); .*generator\.bias is .*\)\. Use',
+        ),
+        (
+            dict(pts_bbox_head=dict(num_levels=5), img_neck=dict(num_outs=5)),
+            r'sampling\.scale_weights\.weight is \[32, 32\], expected \[40, 32\] \(num_levels x num_points\); ',
+        ),
+        # Just as many points to be mixed: only the offsets and the level weights tell.
+        (
+            dict(pts_bbox_head=dict(num_frames=1, num_points=8)),
+            r'sampling\.sampling_offset\.weight is \[24, 32\], expected \[48, 32\] \(num_points\); ',
+        ),
+        # Eight more blocks of two convolutions and two norms.
+        (
+            dict(img_backbone=dict(depth=34)),
+            r'(img_backbone\.layer1\.2\.\S+ is not in the file; ){6}and 74 more\. Use the config',
+        ),
+    ],
+    ids=['queries', 'frames', 'levels', 'points', 'depth'],
+)
+def test_file_of_other_settings_is_refused(narrow, tmp_path, options, message):
+    """Most of its entries fit, the rest would keep random weights."""
+    path = tmp_path / 'released.pth'
+    torch.save(dict(meta={}, state_dict=_official(_model(narrow(), 1).state_dict())), path)
+    model = _changed(narrow(), **options)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=rf'released\.pth is of a SparseBEV with other settings: .*{message}'):
+        load_checkpoint(model, str(path))
+    _assert_same(model.state_dict(), before)
+
+
+def test_file_of_a_deeper_backbone_is_refused(narrow, tmp_path):
+    path, deeper = tmp_path / 'released.pth', _changed(narrow(), img_backbone=dict(depth=34))
+    torch.save(dict(meta={}, state_dict=deeper.state_dict()), path)
+    with pytest.raises(ValueError, match=r'(img_backbone\.layer1\.2\.\S+ is not in the model; ){6}and 74 more'):
+        load_checkpoint(_model(narrow(), 2), str(path))
+
+
+def test_file_of_other_classes_loads(narrow, tmp_path):
+    """To be trained on: what depends on the classes keeps its own weights, with mmengine's warning."""
+    path, model = tmp_path / 'released.pth', _model(narrow(), 1)
+    torch.save(dict(meta={}, state_dict=model.state_dict()), path)
+    other = _changed(narrow(), pts_bbox_head=dict(num_classes=3))
+    before = {key: value.clone() for key, value in other.state_dict().items()}
+    load_checkpoint(other, str(path))
+    kept = {f'{LAYER}cls_branch.6.weight', f'{LAYER}cls_branch.6.bias', 'pts_bbox_head.label_enc.weight'}
+    _assert_same(other.state_dict(), {**model.state_dict(), **{key: before[key] for key in kept}})
+
+
 def _old_place_points(boxes: Tensor, offsets: Tensor, pc_range: Tensor) -> Tensor:
     """Section 7: the yaw of mmdet3d 0.17 turns the other way."""
     boxes = boxes.view(*boxes.shape[:2], *[1] * (offsets.dim() - 3), -1)
@@ -331,11 +397,10 @@ def test_old_boxes_give_equal_losses(old_and_new, monkeypatch):
 def test_old_boxes_convert_a_few_entries_only(narrow):
     own = _model(narrow(), 1).state_dict()
     turned = convert_version(own, 'v0.17.1')
-    layer = 'pts_bbox_head.decoder.layer.'
     assert {key for key, value in turned.items() if not torch.equal(value, own[key])} == {
         'pts_bbox_head.init_query_bbox.weight',
         *(
-            f'{layer}{part}.{name}'
+            f'{LAYER}{part}.{name}'
             for part in ('reg_branch.4', 'sampling.sampling_offset')
             for name in ('weight', 'bias')
         ),
@@ -352,17 +417,41 @@ def test_current_boxes_stay(narrow, version):
     _assert_same(convert_version(own, version), own)
 
 
+@pytest.fixture
+def downloaded(tmp_path, monkeypatch) -> Path:
+    """Where what was downloaded lies, so that nobody listens at the addresses of these tests."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    folder = tmp_path / 'hub' / 'checkpoints'
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize('by', ['path', 'URL'])
 @pytest.mark.parametrize('version', ['v0.17.1', 'v0.9'])
-def test_version_of_a_file_is_read_when_it_is_loaded(narrow, tmp_path, version):
-    path, own = tmp_path / 'released.pth', _model(narrow(), 1).state_dict()
+def test_version_of_a_file_is_read_when_it_is_loaded(narrow, downloaded, version, by):
+    path, own = downloaded / 'released.pth', _model(narrow(), 1).state_dict()
     torch.save(dict(meta={}, state_dict=_official(own), version=version), path)
-    model = _model(narrow(), 2)
+    model, name = _model(narrow(), 2), str(path) if by == 'path' else f'{NOWHERE}/released.pth'
     if version == 'v0.9':
-        with pytest.raises(ValueError, match=r"released\.pth: entry \"version\": found 'v0\.9', expected"):
-            load_checkpoint(model, str(path))
+        with pytest.raises(ValueError, match=rf"checkpoint {name}: entry \"version\": found 'v0\.9', expected"):
+            load_checkpoint(model, name)
     else:
-        load_checkpoint(model, str(path), strict=True)
+        load_checkpoint(model, name, strict=True)
         _assert_same(model.state_dict(), convert_version(own, version))
+
+
+@pytest.mark.parametrize('content', [None, b'<html>rate limited</html>'], ids=['nothing', 'html page'])
+def test_bad_address_is_named(narrow, downloaded, content):
+    if content is not None:
+        (downloaded / 'released.pth').write_bytes(content)
+    with pytest.raises(ValueError, match=rf'checkpoint {NOWHERE}/released\.pth cannot be loaded: check the address'):
+        load_checkpoint(_model(narrow(), 2), f'{NOWHERE}/released.pth')
+
+
+def test_weights_of_a_url_stay_where_they_are(downloaded):
+    """Stock backbones, such as mmaction's Swin, read the layouts of the files that they name."""
+    torch.save(dict(model=dict(weight=torch.ones(2))), downloaded / 'swin.pth')
+    assert set(CheckpointLoader.load_checkpoint(f'{NOWHERE}/swin.pth')) == {'model'}
 
 
 @pytest.fixture(scope='module')

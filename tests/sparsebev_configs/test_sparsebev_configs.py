@@ -269,6 +269,11 @@ def test_online_is_an_option(models, config_dir):
         assert MODELS.build(cfg.model).memory is not None
 
 
+def test_large_images_of_many_frames_go_through_the_backbone_in_parts(models):
+    at_once = {name: models[name][1].frames_at_once for name in RELEASED}
+    assert at_once == {R50: None, R50_400: None, R50_IN1K: None, R101: None, VOV99: 1, EVA02: 1}
+
+
 def test_toys_differ_by_their_frames_only(models):
     dumps = [models[name][0].to_dict() for name in TOYS]
     assert [cfg.pop('num_frames') for cfg in dumps] == [2, 1]

@@ -54,6 +54,27 @@ def test_lists_reach_over_the_own_scene_and_no_further(make_dataset, nusc, toy_r
     assert names_of(short.get_data_info(2)['past']) == names_of(dataset.get_data_info(2)['past'])[:3]
 
 
+@pytest.mark.parametrize('serialize', [True, False])
+def test_a_part_of_the_samples_keeps_the_frames_around_them(make_dataset, serialize):
+    whole = make_dataset('train')
+    wanted = {item['token']: item for item in map(whole.get_data_info, range(6))}
+    options = {'serialize_data': serialize}
+    parts = {
+        (2, 3, 5): make_dataset('train', indices=[2, 3, 5], **options),
+        (0, 1): make_dataset('train', indices=2, **options),
+        (5, 1): make_dataset('train', **options).get_subset([5, 1]),
+        (4, 5): make_dataset('train', lazy_init=True, indices=-2, **options),
+    }
+    for positions, part in parts.items():
+        items = [part.get_data_info(index) for index in range(len(part))]
+        assert [item['token'] for item in items] == [list(wanted)[position] for position in positions]
+        for item in items:
+            for name in ('past', 'future'):
+                expected = wanted[item['token']][name]
+                assert [each.img_paths for each in item[name]] == [each.img_paths for each in expected]
+            assert item['key_frame'].img_paths == wanted[item['token']]['key_frame'].img_paths
+
+
 def test_labels_are_in_the_order_of_released_checkpoints(make_dataset, nusc):
     order = 'car truck construction_vehicle bus trailer barrier motorcycle bicycle pedestrian traffic_cone'
     assert ' '.join(CLASSES) == order
@@ -210,6 +231,24 @@ def singular_intrinsics(metainfo, data_list):
     data_list[3]['images']['CAM_BACK']['cam2img'][1] = [0.0, 0.0, 0.0]
 
 
+def negative_focal_length(metainfo, data_list):
+    data_list[4]['camera_sweeps'][0]['CAM_BACK']['cam2img'][0][0] *= -1
+
+
+def mirrored_pose(metainfo, data_list):
+    entry = data_list[4]['camera_sweeps'][1]['CAM_FRONT_LEFT']
+    entry['cam2global'] = (np.array(entry['cam2global']) @ np.diag([-1, 1, 1, 1])).tolist()
+
+
+def mirrored_lidar(metainfo, data_list):
+    data_list[0]['lidar_points']['lidar2ego'] = np.diag([1.0, -1, 1, 1]).tolist()
+
+
+def transposed_pose(metainfo, data_list):
+    entry = data_list[4]['images']['CAM_BACK']
+    entry['cam2global'] = np.transpose(entry['cam2global']).tolist()
+
+
 def singular_pose(metainfo, data_list):
     data_list[4]['camera_sweeps'][1]['CAM_FRONT_LEFT']['cam2global'][2] = [0.0, 0.0, 0.0, 1.0]
 
@@ -220,8 +259,12 @@ def singular_pose(metainfo, data_list):
         (back_in_time, ('camera_sweeps[1].CAM_FRONT', 'timestamp goes backwards')),
         (samples_exchanged, ('timestamp goes backwards', 'in one scene')),
         (later_scene_again, ('goes on after another scene', 'in a row')),
-        (singular_intrinsics, ('images.CAM_BACK.cam2img', 'singular matrix')),
-        (singular_pose, ('camera_sweeps[1].CAM_FRONT_LEFT.cam2global', 'singular or no pose')),
+        (singular_intrinsics, ('images.CAM_BACK.cam2img', 'singular or no camera matrix')),
+        (negative_focal_length, ('camera_sweeps[0].CAM_BACK.cam2img', 'fx and fy above 0')),
+        (singular_pose, ('camera_sweeps[1].CAM_FRONT_LEFT.cam2global', 'singular, a reflection or no pose')),
+        (mirrored_pose, ('camera_sweeps[1].CAM_FRONT_LEFT.cam2global', 'singular, a reflection or no pose')),
+        (mirrored_lidar, ('lidar_points.lidar2ego', 'a reflection')),
+        (transposed_pose, ('images.CAM_BACK.cam2global', 'expected [[R, t], [0, 0, 0, 1]]')),
         (singular_ego_pose, ('ego2global', 'no pose')),
         (lambda metainfo, data_list: data_list[2]['images'].pop('CAM_BACK_LEFT'), ('images.CAM_BACK_LEFT', 'img_path')),
         (no_pose, ('camera_sweeps[0].CAM_BACK', 'no cam2global')),

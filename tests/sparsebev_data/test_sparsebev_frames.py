@@ -1,11 +1,11 @@
-"""Which frames go with a key frame."""
+"""Which frames go with a key frame, and which matrices are poses and intrinsics."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from mvbench_plugins.sparsebev.frames import choose_frames, train_intervals
+from mvbench_plugins.sparsebev.frames import are_intrinsics, are_poses, choose_frames, train_intervals
 
 
 def choose(
@@ -66,3 +66,46 @@ def test_later_frames_stand_behind_or_between_earlier_ones():
         assert len(set(np.diff([-1, *frames['past']]))) == 1
         drawn.add(frames['past'][0] + 1)
     assert drawn == {4, 5, 6, 7, 8}
+
+
+def turned(angle: float) -> np.ndarray:
+    """A pose that turns about the vertical, somewhere in the world."""
+    pose = np.eye(4)
+    pose[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    pose[:3, 3] = 1240.5, 600.25, 1.8
+    return pose
+
+
+def changed(matrix: np.ndarray, place: tuple[int, int], value: float) -> np.ndarray:
+    matrix = matrix.copy()
+    matrix[place] = value
+    return matrix
+
+
+def test_poses_are_rotations_without_reflection():
+    good = [turned(0), turned(2.5), turned(0.7).astype(np.float32)]
+    bad = [
+        turned(2.5) @ np.diag([-1, 1, 1, 1]),  # left-handed
+        turned(2.5) @ np.diag([1, 1, 1.1, 1]),
+        np.zeros((4, 4)),
+        turned(2.5).T,
+        changed(turned(1), (0, 3), np.nan),
+        changed(turned(1), (1, 1), np.inf),
+        changed(turned(1), (3, 3), 1.01),
+    ]
+    assert are_poses(np.array([good[:2], good[1:]])).tolist() == [[True, True], [True, True]]
+    assert are_poses(np.array([good[0], *bad])).tolist() == [True] + [False] * len(bad)
+
+
+def test_intrinsics_have_focal_lengths_above_zero():
+    good = np.array([[1266.4, 0, 816.3], [0, 1266.4, 491.5], [0, 0, 1]])
+    bad = [
+        changed(good, (0, 0), -1266.4),
+        changed(good, (1, 1), 0),
+        changed(good, (2, 2), 0),
+        changed(good, (2, 0), 816.3),
+        changed(changed(good, (0, 1), 1266.4), (1, 0), 1266.4),  # singular
+        changed(good, (0, 2), np.nan),
+        -good,
+    ]
+    assert are_intrinsics(np.array([good, *bad])).tolist() == [True] + [False] * len(bad)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import mmdet3d
@@ -271,6 +272,73 @@ def test_missing_and_damaged_tables_are_named(doctor, tmp_path, run_tool):
         run_tool('--root-path', root, '--out-dir', tmp_path)
 
 
+@pytest.mark.parametrize(
+    ('table', 'field'),
+    [
+        ('scene', 'first_sample_token'),
+        ('sample', 'prev'),
+        ('sensor', 'channel'),
+        ('calibrated_sensor', 'camera_intrinsic'),
+        ('sample_data', 'height'),
+        ('ego_pose', 'rotation'),
+        ('category', 'name'),
+        ('instance', 'category_token'),
+        ('sample_annotation', 'num_radar_pts'),
+    ],
+)
+def test_records_that_lack_a_field_are_named(doctor, tmp_path, run_tool, table, field):
+    def lose(records: list[dict]) -> None:
+        records[1].pop(field)
+        records[1]['token'] = 'this one'
+
+    with pytest.raises(SystemExit, match=rf'{table}\.json: record this one: found no {field}; download'):
+        run_tool('--root-path', doctor(**{table: lose}), '--out-dir', tmp_path)
+
+
+@pytest.mark.parametrize('content', ['{"token": "a"}', '["a"]', '[]'])
+def test_tables_that_hold_no_records_are_refused(doctor, tmp_path, run_tool, content):
+    root = doctor()
+    (root / 'v1.0-trainval' / 'sample.json').write_text(content)
+    with pytest.raises(SystemExit, match=r'sample\.json: .*found no .*download the table again'):
+        run_tool('--root-path', root, '--out-dir', tmp_path)
+
+
+def test_tables_are_looked_for_before_any_is_read(doctor, tmp_path, run_tool):
+    root = doctor()
+    (root / 'v1.0-trainval' / 'scene.json').write_text('[')
+    (root / 'v1.0-trainval' / 'sample_annotation.json').unlink()
+    with pytest.raises(SystemExit, match=r'sample_annotation\.json: table not found'):
+        run_tool('--root-path', root, '--out-dir', tmp_path)
+
+
+def test_records_of_other_sensors_take_no_memory(doctor, toy_root):
+    """More than half of the 2.6 million files of the real data set, each with a pose, are of radars and the LiDAR."""
+    count = 20_000
+
+    def add_radar(records: list[dict]) -> None:
+        radar = {**next(each for each in records if '__LIDAR_TOP__' in each['filename']), 'is_key_frame': False}
+        records += [{**radar, 'token': f'{i:032}', 'ego_pose_token': f'{i:032}'} for i in range(count)]
+
+    def add_poses(records: list[dict]) -> None:
+        records += [{**records[0], 'token': f'{i:032}', 'translation': [i + 0.5, i / 3, 0]} for i in range(count)]
+
+    def read(root: Path) -> tuple[int, int]:
+        """Bytes that stay, and at most."""
+        tracemalloc.start()
+        try:
+            tables = NuScenesTables(root, 'v1.0-trainval')
+            assert len(tables.files) > 100
+            return tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    root = doctor(sample_data=add_radar, ego_pose=add_poses)
+    text = max(path.stat().st_size for path in (root / 'v1.0-trainval').iterdir())
+    (before, most_before), (stays, most) = read(toy_root), read(root)
+    assert stays < before + 0.1 * text
+    assert most < most_before + 2.5 * text  # the text as bytes and as characters; all records at once take 4 times
+
+
 def official_infos(root: Path, split: str, nusc: NuScenes) -> dict:
     """What the official code makes of mmdet3d's infos, as its description says."""
     scenes = {each['token'] for each in nusc.scene if each['name'] in ('scene-0041', 'scene-0042')}
@@ -334,3 +402,40 @@ def test_an_incomplete_official_set_is_replaced_and_other_files_are_refused(toy_
         convert_infos([tmp_path / 'nuscenes_infos_val_sweep.pkl'], toy_root, tmp_path, 'o', overwrite=True)
     with pytest.raises(ValueError, match='expected a file of the official'):
         convert_infos([info_dir / NAMES['val']], toy_root, tmp_path, 'other', overwrite=False)
+
+
+@pytest.mark.parametrize(
+    ('lose', 'words'),
+    [
+        (lambda content: content['metadata'].pop('version'), 'metadata: found no version'),
+        (lambda content: content['infos'][1].pop('timestamp'), 'sample [0-9a-f]{32}: found no timestamp;'),
+        (lambda content: content['infos'][1].pop('lidar_path'), 'found no lidar_path;'),
+        (lambda content: content['infos'][1].pop('sweeps'), 'found no sweeps;'),
+        (lambda content: content['infos'][1].pop('gt_velocity'), 'found no gt_velocity;'),
+        (lambda content: content['infos'][1]['cams'].pop('CAM_BACK'), 'cams: found no CAM_BACK;'),
+        (
+            lambda content: content['infos'][1]['cams']['CAM_BACK'].pop('timestamp'),
+            r'cams\.CAM_BACK: found no timestamp',
+        ),
+        (
+            lambda content: content['infos'][1]['sweeps'][1]['CAM_BACK'].pop('data_path'),
+            r'sweeps\[1\]\.CAM_BACK: found no data_path',
+        ),
+    ],
+)
+def test_official_files_that_lack_a_field_are_refused(toy_root, nusc, tmp_path, run_tool, lose, words):
+    content = official_infos(toy_root, 'val', nusc)
+    lose(content)
+    file = tmp_path / 'nuscenes_infos_val_sweep.pkl'
+    mmengine.dump(content, file)
+    with pytest.raises(SystemExit, match=rf'error: {file}: .*{words}.*official gen_sweep_info\.py'):
+        run_tool('--root-path', toy_root, '--out-dir', tmp_path, '--from-official', file)
+    assert not (tmp_path / NAMES['val']).exists()
+
+
+@pytest.mark.parametrize('length', [0, 200])
+def test_half_an_official_file_is_refused(toy_root, nusc, tmp_path, run_tool, length):
+    file = tmp_path / 'nuscenes_infos_val_sweep.pkl'
+    file.write_bytes(pickle.dumps(official_infos(toy_root, 'val', nusc))[:length])
+    with pytest.raises(SystemExit, match=rf'error: {file}: not a complete pickle file'):
+        run_tool('--root-path', toy_root, '--out-dir', tmp_path, '--from-official', file)

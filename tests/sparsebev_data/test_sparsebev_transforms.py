@@ -144,7 +144,7 @@ def config(config_dir, toy_root, info_dir):
 
 
 @pytest.mark.parametrize(
-    ('name', 'frames', 'size'), [('nuscenes_multiview.py', 8, (256, 704)), ('toy_nuscenes.py', 4, (96, 256))]
+    ('name', 'frames', 'size'), [('nuscenes_multiview.py', 8, (256, 704)), ('toy_nuscenes.py', 2, (96, 256))]
 )
 def test_configs_lead_from_files_to_batches(config, name, frames, size):
     cfg = config(name)

@@ -17,4 +17,5 @@ model = dict(
     img_neck=None,
     num_grad_frames=num_grad_frames,
     pts_bbox_head=dict(num_query=1600, num_frames=15, num_levels=5, num_points=8),
+    test_cfg=dict(frames_at_once=1),  # 90 images of 1600x640 at once would take tens of GB
 )

@@ -73,5 +73,5 @@ model = dict(
     train_cfg=dict(
         assigner=dict(type='SparseBEVAssigner', cls_cost=dict(type='mmdet.FocalLossCost', weight=2.0), reg_weight=0.25)
     ),
-    test_cfg=dict(online=False),
+    test_cfg=dict(online=False, frames_at_once=None),
 )

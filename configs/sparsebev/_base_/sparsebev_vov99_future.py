@@ -13,4 +13,5 @@ model = dict(
     ),
     img_neck=dict(in_channels=[256, 512, 768, 1024], num_outs=5),
     pts_bbox_head=dict(num_query=1600, num_frames=15, num_levels=5),
+    test_cfg=dict(frames_at_once=1),  # 90 images of 1600x640 at once would take tens of GB
 )
