@@ -43,8 +43,8 @@ class Case:
 
     @property
     def kind(self) -> str:
-        """What was recorded: an inference, a training step, single modules; some systems call it their task."""
-        return self.meta.get('kind') or self.meta['task']
+        """What was recorded: an inference, a training step, single modules; or their task, or nothing."""
+        return self.meta.get('kind') or self.meta.get('task') or ''
 
     @property
     def official_config(self) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from adapters.sparsebev_data import run_data
 from adapters.sparsebev_modules import run_modules, run_operator
+from adapters.sparsebev_settings import apply_changes, fit_counts, recorded_version
+from adapters.sparsebev_version import query_boxes_as_recorded, target_boxes_as_recorded
 from mmdet3d.registry import MODELS
 from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 from mmdet3d.utils import register_all_modules
@@ -16,9 +18,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mvbench_plugins.sparsebev.boxes import decode_target_boxes
-from mvbench_plugins.sparsebev.checkpoint import convert_state_dict
+from mvbench_plugins.sparsebev.checkpoint import convert_state_dict, convert_version
 from mvbench_plugins.sparsebev.denoising import Disturbance
-from mvbench_plugins.sparsebev.frames import CAMERAS
 from mvbench_plugins.sparsebev.losses import match
 
 CONFIG_DIR = Path(__file__).resolve().parents[3] / 'configs' / 'sparsebev'
@@ -30,7 +31,7 @@ CONFIGS = {
     'vov99_dd3d_1600x640_trainval_future': 'sparsebev_vov99-dd3d-pre_8xb1-24e_nus-trainval-1600x640-1600q-future.py',
     'vit_eva02_1600x640_trainval_future': 'sparsebev_eva02-l-pre_8xb1-24e_nus-trainval-1600x640-1600q-future.py',
 }
-_LAYER = 'pts_bbox_head.transformer.decoder.decoder_layer.'
+_BOX_DIM = 9
 
 Outputs = dict[str, Any]
 
@@ -38,33 +39,27 @@ Outputs = dict[str, Any]
 def run(case) -> tuple[Outputs, dict[str, str]]:
     """Our outputs for a case under their recorded names; nothing is left out."""
     register_all_modules()
-    if case.kind == 'operator':
-        return run_operator(case), {}
-    if case.kind == 'data':
-        return run_data(case), {}
+    if case.kind in ('operator', 'data'):
+        apply_changes(case)
+        return dict(operator=run_operator, data=run_data)[case.kind](case), {}
     if case.official_config not in CONFIGS:
         raise ValueError(f'no config corresponds to the official {case.official_config!r}; known: {sorted(CONFIGS)}')
     cfg = Config.fromfile(CONFIG_DIR / CONFIGS[case.official_config])
+    apply_changes(case, cfg)
     return dict(inference=_infer, training=_train, modules=run_modules)[case.kind](case, cfg), {}
 
 
 def _build(case, cfg: Config) -> nn.Module:
     """The model with the case's weights, without anything random; its counts are those of the case."""
-    shapes = {key: recipe['shape'] for key, recipe in case.meta['state_dict'].items()}
-    head = cfg.model.pts_bbox_head
-    head.dropout = 0.0
-    head.num_query = shapes['pts_bbox_head.init_query_bbox.weight'][0]
-    head.num_frames = case.meta['inputs']['lidar2img']['shape'][1] // len(CAMERAS)
-    head.num_points = shapes[f'{_LAYER}sampling.sampling_offset.bias'][0] // (3 * head.num_groups)
-    head.num_levels = shapes[f'{_LAYER}sampling.scale_weights.bias'][0] // (head.num_points * head.num_groups)
-    if cfg.model.img_neck is not None:
-        cfg.model.img_neck.num_outs = head.num_levels
+    fit_counts(case, cfg.model)
+    cfg.model.pts_bbox_head.dropout = 0.0
     cfg.model.img_backbone.init_cfg = None
     if 'drop_path_rate' in cfg.model.img_backbone:
         cfg.model.img_backbone.drop_path_rate = 0.0
     cfg.model.data_preprocessor.update(color_augmentation=False, grid_mask_prob=0.0)
     model = MODELS.build(cfg.model)
-    model.load_state_dict(convert_state_dict(case.state_dict()).state_dict, strict=True)
+    weights = convert_state_dict(case.state_dict()).state_dict
+    model.load_state_dict(convert_version(weights, recorded_version(case)), strict=True)
     return model
 
 
@@ -73,15 +68,19 @@ def _batch(inputs: dict[str, Tensor], model: nn.Module, training: bool) -> dict:
     samples = []
     for b, (lidar2img, timestamps) in enumerate(zip(inputs['lidar2img'], inputs['img_timestamp'], strict=True)):
         sample = Det3DDataSample(metainfo=dict(lidar2img=lidar2img.numpy(), img_timestamp=timestamps.numpy()))
-        if f'gt_boxes_{b}' in inputs:
-            boxes = LiDARInstance3DBoxes(inputs[f'gt_boxes_{b}'], box_dim=9)
-            sample.gt_instances_3d = InstanceData(bboxes_3d=boxes, labels_3d=inputs[f'gt_labels_{b}'])
+        if training:  # a sample without any box need not have been recorded
+            boxes = inputs.get(f'gt_boxes_{b}', torch.zeros(0, _BOX_DIM))
+            sample.gt_instances_3d = InstanceData(
+                bboxes_3d=LiDARInstance3DBoxes(boxes, box_dim=_BOX_DIM),
+                labels_3d=inputs.get(f'gt_labels_{b}', torch.zeros(0, dtype=torch.long)),
+            )
         samples.append(sample)
     return model.data_preprocessor(dict(inputs=dict(img=list(inputs['img'])), data_samples=samples), training)
 
 
 def _infer(case, cfg: Config) -> Outputs:
     model = _build(case, cfg).eval()
+    version = recorded_version(case)
     batch = _batch(case.inputs(), model, training=False)
     outputs: Outputs = {'input_normalised': batch['inputs']['imgs'].flatten(0, 1)}
     for name, part in (('backbone', model.img_backbone), ('neck', model.img_neck)):
@@ -89,19 +88,21 @@ def _infer(case, cfg: Config) -> Outputs:
             part.register_forward_hook(
                 lambda module, args, out, name=name: outputs.update({f'{name}_{i}': x for i, x in enumerate(out)})
             )
-    _record_decoder(model.pts_bbox_head.decoder.layer, outputs)
+    _record_decoder(model.pts_bbox_head.decoder.layer, version, outputs)
     heads = []
     model.pts_bbox_head.register_forward_hook(lambda module, args, out: heads.append(out))
     with torch.no_grad():
         samples = model(**batch, mode='predict')
-    outputs['all_cls_scores'], outputs['all_bbox_preds'] = heads[0]
-    outputs['decoded_boxes'] = decode_target_boxes(heads[0].boxes[-1])
+    outputs['all_cls_scores'] = heads[0].logits
+    outputs['all_bbox_preds'] = target_boxes_as_recorded(heads[0].boxes, version)
+    # The published code turns older boxes behind their decoding, in the detections.
+    outputs['decoded_boxes'] = decode_target_boxes(outputs['all_bbox_preds'][-1])
     for b, sample in enumerate(samples):
         outputs[f'det_scores_{b}'] = sample.pred_instances_3d.scores_3d
     return outputs
 
 
-def _record_decoder(layer: nn.Module, outputs: Outputs) -> None:
+def _record_decoder(layer: nn.Module, version: str | None, outputs: Outputs) -> None:
     """What the parts of the layer give in the first stage, and what the layer gives in all."""
     stages: list[int] = []
 
@@ -119,7 +120,8 @@ def _record_decoder(layer: nn.Module, outputs: Outputs) -> None:
     def refined(module: nn.Module, args: tuple, out) -> None:
         prefix = f'stage{len(stages)}_'
         stages.append(1)
-        outputs[f'{prefix}query_feat'], outputs[f'{prefix}cls_score'], outputs[f'{prefix}bbox_pred'] = out
+        outputs[f'{prefix}query_feat'], outputs[f'{prefix}cls_score'], boxes = out
+        outputs[f'{prefix}bbox_pred'] = query_boxes_as_recorded(boxes, version)
 
     record(layer.position_encoder, 'query_pos')
     record(layer.self_attn.gen_tau, 'tau')
@@ -135,7 +137,7 @@ def _train(case, cfg: Config) -> Outputs:
     model = _build(case, cfg).train()
     head, inputs = model.pts_bbox_head, case.inputs()
     batch = _batch(inputs, model, training=True)
-    if head.denoising is not None:
+    if 'dn_box_noise' in inputs:  # nothing is drawn for a batch without any box
         drawn = Disturbance(inputs['dn_box_noise'][:, :3], inputs['dn_label_prob'], inputs['dn_new_label'])
         head.denoising.draw = lambda boxes, num_classes: drawn
     heads, outputs = [], {}

@@ -11,16 +11,27 @@ from mmdet3d.structures import LiDARInstance3DBoxes
 from mvbench_plugins.sparsebev.frames import CAMERAS, CameraSet, choose_frames
 from mvbench_plugins.sparsebev.transforms import ResizeCropFlipImages, RotateScaleScene
 
-CROP = (26, 70)
+_INPUTS = frozenset(
+    'lidar2ego_rotation lidar2ego_translation ego2global_rotation ego2global_translation sensor2global_rotation '
+    'sensor2global_translation cam_intrinsic timestamp_us key_lidar2img image image_smooth'.split()
+)
+# What the inputs of a case do not say.
 TRAIN = dict(ratio=0.5125, place=9.7, flip=True)
 BOXES = ((10.0, -5.0, -1.0, 4.0, 2.0, 1.5, 0.3, 2.0, 1.0), (-20.0, 30.0, 0.0, 1.0, 0.8, 1.8, -2.0, 0.0, -3.0))
 
 
 def run_data(case) -> dict[str, Any]:
-    """Our outputs for the recorded geometry, under their recorded names; nothing is left out."""
+    """Our outputs for the recorded geometry, under their recorded names; nothing is left out.
+
+    Raises:
+        ValueError: inputs that are not looked at.
+    """
+    if unknown := sorted(set(case.meta['inputs']) - _INPUTS):
+        raise ValueError(f'{case.path}: "inputs": found {unknown}, expected none but {sorted(_INPUTS)}')
     inputs = {name: value.numpy() for name, value in case.inputs().items()}
-    outputs = _frames(inputs)
-    outputs.update(_images(inputs))
+    shapes = {name: spec['shape'] for name, spec in case.meta['outputs'].items()}
+    outputs = _frames(inputs, num_frames=shapes['chosen'][0] // len(CAMERAS))
+    outputs.update(_images(inputs, crop_size=shapes['test_images'][1:3]))
     scene = RotateScaleScene().apply(
         dict(gt_bboxes_3d=LiDARInstance3DBoxes(torch.tensor(BOXES), box_dim=9), lidar2img=inputs['key_lidar2img']),
         angle=0.25,
@@ -30,8 +41,8 @@ def run_data(case) -> dict[str, Any]:
     return outputs
 
 
-def _frames(inputs: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Choice, projections and times of eight frames at test time."""
+def _frames(inputs: dict[str, np.ndarray], num_frames: int) -> dict[str, Any]:
+    """Choice, projections and times of the key frame and earlier ones at test time."""
     cam2global = np.tile(np.eye(4), (*inputs['timestamp_us'].shape, 1, 1))
     cam2global[..., :3, :3] = inputs['sensor2global_rotation'].swapaxes(-1, -2)  # recorded for row vectors
     cam2global[..., :3, 3] = inputs['sensor2global_translation']
@@ -44,7 +55,7 @@ def _frames(inputs: dict[str, np.ndarray]) -> dict[str, Any]:
         CameraSet(CAMERAS, stamps / 1e6, inputs['cam_intrinsic'], poses)
         for stamps, poses in zip(inputs['timestamp_us'], cam2global)
     ]
-    chosen = choose_frames(len(sets) - 1, 0, num_frames=8, order='past', key_interval=6, test_mode=True)
+    chosen = choose_frames(len(sets) - 1, 0, num_frames=num_frames, order='past', key_interval=6, test_mode=True)
     rows = [0, *(position + 1 for _, position in chosen)]
     lidar2img = np.concatenate([sets[row].lidar2img(lidar2global) for row in rows])
     return dict(
@@ -55,12 +66,13 @@ def _frames(inputs: dict[str, np.ndarray]) -> dict[str, Any]:
     )
 
 
-def _images(inputs: dict[str, np.ndarray]) -> dict[str, Any]:
+def _images(inputs: dict[str, np.ndarray], crop_size: tuple[int, int]) -> dict[str, Any]:
     """Resized, cropped and flipped images, and the matrices that go with them."""
-    y, x, channel = np.ogrid[:90, :160, :3]
+    height, width = inputs['image'].shape[1:3]
+    y, x, channel = np.ogrid[:height, :width, :3]
     wave = 127 + 100 * np.sin(x / 9 + y / 7 + channel * inputs['image_smooth'])
     images = (wave + 0.1 * (inputs['image'].astype(np.float64) - 127)).clip(0, 255).astype(np.uint8)
-    transform = ResizeCropFlipImages(CROP)
+    transform = ResizeCropFlipImages(crop_size)
     ratio, place, flip = transform.draw(images.shape[1:3])
     outputs = {}
     for name, draw in (('test', dict(ratio=ratio, place=place, flip=flip)), ('train', TRAIN)):

@@ -22,6 +22,7 @@ from mvbench_plugins.sparsebev.frames import CAMERAS
 from mvbench_plugins.sparsebev.sampling import AdaptiveSampling, look_up_views, place_points
 
 Outputs = dict[str, Any]
+_FIRST_STRIDE = 4  # pixels of the image for each of the first level
 _BOXES = 'pts_bbox_head.init_query_bbox.weight'
 _OFFSETS = 'pts_bbox_head.decoder.layer.sampling.sampling_offset.bias'
 
@@ -98,8 +99,9 @@ def _sampling(inputs: dict[str, Tensor], pc_range: list[float]) -> Outputs:
     feats = _levels(inputs, 's4d_feat')
     points = (inputs['s4d_points_unit'] * torch.tensor([50.0, 50.0, 4.0])).permute(0, 1, 3, 2, 4, 5)
     batch, queries, groups, num_frames, num_points, _ = points.shape
+    image_size = tuple(_FIRST_STRIDE * side for side in feats[0].shape[-2:])
     lidar2img = inputs['s4d_lidar2img'].unflatten(1, (num_frames, len(CAMERAS)))
-    frames = FrameGeometry(lidar2img, torch.zeros(batch, num_frames), (128, 352))
+    frames = FrameGeometry(lidar2img, torch.zeros(batch, num_frames), image_size)
     weights = inputs['s4d_scale_logits'].softmax(-1)
     sampling = AdaptiveSampling(feats[0].shape[2], groups, num_points, len(feats), num_frames, pc_range)
     sampling.points = lambda boxes, queries, frames: points
