@@ -12,9 +12,11 @@ PyTorch >= 2.6 (the first that loads checkpoints with ``weights_only=True``).
 import pickle
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mmengine.dist.utils as dist_utils
+import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
 import torch
 from mmengine.device import get_device
@@ -28,6 +30,7 @@ def apply() -> None:
     """Applies every repair of this module."""
     quiet_pkg_resources()
     allow_mmengine_checkpoints()
+    distrust_urls()
     allow_cpu_process_groups()
     allow_cpu_model_wrapper()
     restore_numpy_nan()
@@ -74,6 +77,17 @@ def allow_mmengine_checkpoints() -> None:
             (multiarray.scalar, 'numpy._core.multiarray.scalar'),
         ]
     )
+
+
+def distrust_urls() -> None:
+    """Lets mmengine read what it downloads with ``weights_only=True``, as ``torch.load`` reads local files.
+
+    Cures: no error. ``torch.hub.load_state_dict_from_url``, which mmengine calls, runs whatever code a file asks for
+    unless it is told not to.
+    Upstream: no issue found. Unnecessary once torch (2.13 and before) changes that default.
+    """
+    if not isinstance(mmengine_checkpoint.load_url, partial):
+        mmengine_checkpoint.load_url = partial(mmengine_checkpoint.load_url, weights_only=True)
 
 
 def allow_cpu_process_groups() -> None:

@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import os
 import pickle
+import shutil
 import socket
 import sys
 import warnings
@@ -16,6 +17,7 @@ from typing import Any
 
 import cv2
 import mmengine.dist.utils as dist_utils
+import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
 import pytest
 import torch
@@ -138,6 +140,24 @@ def test_hostile_checkpoint_is_refused(kind: str, tmp_path: Path) -> None:
     torch.save(dict(state_dict=dict(weight=torch.zeros(1)), extra=payload), tmp_path / 'hostile.pth')
     with pytest.raises(pickle.UnpicklingError, match='(?i)unsupported (global|class)'):
         torch.load(tmp_path / 'hostile.pth', weights_only=True)
+    assert not flag.exists()
+
+
+def test_downloaded_file_is_read_as_a_local_one(
+    runner_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.hub takes a file that is in its cache as downloaded."""
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(mmengine_checkpoint, 'load_url', torch.hub.load_state_dict_from_url)
+    cache, flag = tmp_path / 'checkpoints', tmp_path / 'flag'
+    cache.mkdir()
+    shutil.copy(runner_checkpoint, cache / 'own.pth')
+    torch.save(dict(state_dict={}, extra=Reduced(os.system, f'touch {flag}')), cache / 'hostile.pth')
+    compat.distrust_urls()
+    compat.distrust_urls()
+    assert mmengine_checkpoint.load_from_http('http://localhost:9/own.pth')['meta']['epoch'] == 2
+    with pytest.raises(pickle.UnpicklingError, match='(?i)unsupported (global|class)'):
+        mmengine_checkpoint.load_from_http('http://localhost:9/hostile.pth')
     assert not flag.exists()
 
 
