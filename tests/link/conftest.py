@@ -1,0 +1,26 @@
+"""Scope of the registries for LinK's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+
+import mvbench_plugins.link  # noqa: F401  registers
+
+
+@pytest.fixture(scope='package', autouse=True)
+def scope() -> Iterator[None]:
+    with DefaultScope.overwrite_default_scope('mmdet3d'):
+        yield
+
+
+@pytest.fixture(scope='package', autouse=True)
+def one_thread() -> Iterator[None]:
+    """Voxel sets as small as these gain nothing from a second thread, and wait for it where the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
