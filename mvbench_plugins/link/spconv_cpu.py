@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-_INSTALL = 'pip install --no-deps spconv==2.3.8 cumm==0.7.11 pccm ccimport pybind11 fire lark portalocker'
+_INSTALL = 'pip install --no-deps spconv==2.3.8 cumm==0.7.11 pccm ccimport pybind11 fire termcolor lark portalocker'
 _INSTALL_CUDA = 'the build of spconv for your CUDA version, such as pip install spconv-cu124'
 
 
