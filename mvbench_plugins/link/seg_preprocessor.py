@@ -11,7 +11,7 @@ from mmdet3d.registry import MODELS
 from mmdet3d.structures import Det3DDataSample
 from torch import Tensor
 
-from mvbench_plugins.ops.voxel_keys import pack_voxels
+from mvbench_plugins.ops.voxel_keys import group_keys, pack_voxels
 
 from .point_checks import check_points
 
@@ -60,27 +60,19 @@ class VoxelSegDataPreprocessor(Det3DDataPreprocessor):
             grid = (cloud[:, :3] / cloud.new_tensor(self.voxel_size)).round().long()
             if len(grid):
                 grid = grid - grid.amin(0)
-            chosen, voxel_of_point = self._first_points(F.pad(grid, (1, 0)))
+            in_voxels = group_keys(pack_voxels(F.pad(grid, (1, 0)), reach=0).keys)
+            chosen = in_voxels.first
             if self.training and self.max_voxels is not None and len(chosen) > self.max_voxels:
                 chosen = chosen[torch.randperm(len(chosen), device=chosen.device)[: self.max_voxels]]
             voxels.append(cloud[chosen])
             coors.append(F.pad(grid[chosen], (1, 0), value=i))
             if sample is not None:
-                sample.point2voxel_map = voxel_of_point
+                sample.point2voxel_map = in_voxels.group
                 sample.batch_idx = coors[-1][:, 0]
                 if 'pts_semantic_mask' in sample.get('gt_pts_seg', ()):
                     labels = sample.gt_pts_seg.pts_semantic_mask
                     sample.gt_pts_seg.voxel_semantic_mask = labels[chosen].long()
         return dict(voxels=torch.cat(voxels), coors=torch.cat(coors))
-
-    @staticmethod
-    def _first_points(coors: Tensor) -> tuple[Tensor, Tensor]:
-        """The first point of each voxel ``[V]``, voxels in order, and the voxel of each point ``[N]``."""
-        sorted_keys, order = pack_voxels(coors, reach=0).keys.sort(stable=True)
-        _, sorted_voxel, counts = torch.unique_consecutive(sorted_keys, return_inverse=True, return_counts=True)
-        voxel_of_point = torch.empty_like(sorted_voxel)
-        voxel_of_point[order] = sorted_voxel
-        return order[counts.cumsum(0) - counts], voxel_of_point
 
     def _check(self, cloud: Tensor, sample: Det3DDataSample | None) -> None:
         name = 'point cloud' if sample is None else sample.metainfo.get('lidar_path', 'point cloud')

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from .voxel_keys import find_keys, pack_voxels
+from .voxel_keys import find_keys, group_keys, pack_voxels
 
 
 class RowLists(NamedTuple):
@@ -76,10 +76,7 @@ def build_blocks(coors: Tensor, block_size: int, num_blocks: int) -> BlockIndex:
         raise ValueError(f'voxel coordinates: found {list(coors.shape)} {coors.dtype}, expected [N, 4] integers')
     size = coors.new_tensor([1, block_size, block_size, block_size])
     packed = pack_voxels(coors.div(size, rounding_mode='floor'), reach=num_blocks)
-    sorted_keys, order = packed.keys.sort(stable=True)
-    keys, sorted_block, counts = torch.unique_consecutive(sorted_keys, return_inverse=True, return_counts=True)
-    block = torch.empty_like(sorted_block)
-    block[order] = sorted_block
+    keys, block, order, counts = group_keys(packed.keys)
 
     axis = torch.tensor(neighbour_offsets(num_blocks), device=coors.device)
     steps = packed.steps(torch.cartesian_prod(axis, axis, axis).view(-1, 3))

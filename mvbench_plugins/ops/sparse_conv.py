@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .voxel_keys import find_keys, pack_voxels
+from .voxel_keys import find_keys, group_keys, pack_voxels
 
 
 class KernelMap(NamedTuple):
@@ -99,16 +99,12 @@ def downsample(coors: Tensor) -> Downsampling:
         coors: ``[N, 4]`` integers (b, x, y, z) in units of the finer grid, in any order.
     """
     coarse = coors.div(coors.new_tensor([1, 2, 2, 2]), rounding_mode='floor')
-    sorted_keys, order = pack_voxels(coarse, reach=0).keys.sort(stable=True)
-    _, sorted_parent, counts = torch.unique_consecutive(sorted_keys, return_inverse=True, return_counts=True)
-    parent = torch.empty_like(sorted_parent)
-    parent[order] = sorted_parent
-    first = order[counts.cumsum(0) - counts]
+    cells = group_keys(pack_voxels(coarse, reach=0).keys)
     tap = (coors.remainder(2)[:, 1:] * coors.new_tensor([4, 2, 1])).sum(1)
     by_tap = tap.sort(stable=True).indices
     sizes = tuple(torch.bincount(tap, minlength=8).tolist())
-    kernel_map = KernelMap(by_tap, parent[by_tap], sizes, len(coors), len(first))
-    return Downsampling(coarse[first], parent, kernel_map)
+    kernel_map = KernelMap(by_tap, cells.group[by_tap], sizes, len(coors), len(cells.keys))
+    return Downsampling(coarse[cells.first], cells.group, kernel_map)
 
 
 def sparse_conv(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:

@@ -55,6 +55,36 @@ def pack_voxels(coors: Tensor, reach: int) -> VoxelKeys:
     return VoxelKeys((shifted * coors.new_tensor(strides)).sum(1), strides)
 
 
+class KeyGroups(NamedTuple):
+    """Rows with equal keys: N rows in M groups.
+
+    Attributes:
+        keys: ``[M]``, ascending.
+        group: ``[N]`` group of each row.
+        order: ``[N]`` rows by group, those of a group in their own order.
+        counts: ``[M]`` rows of each group.
+    """
+
+    keys: Tensor
+    group: Tensor
+    order: Tensor
+    counts: Tensor
+
+    @property
+    def first(self) -> Tensor:
+        """The first row of each group, ``[M]``."""
+        return self.order[self.counts.cumsum(0) - self.counts]
+
+
+def group_keys(keys: Tensor) -> KeyGroups:
+    """Find out which of the keys ``[N]`` are equal."""
+    sorted_keys, order = keys.sort(stable=True)
+    unique, sorted_group, counts = torch.unique_consecutive(sorted_keys, return_inverse=True, return_counts=True)
+    group = torch.empty_like(sorted_group)
+    group[order] = sorted_group
+    return KeyGroups(unique, group, order, counts)
+
+
 def find_keys(sorted_keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Look keys up in an ascending list.
 
