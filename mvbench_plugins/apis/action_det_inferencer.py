@@ -25,7 +25,7 @@ from mvbench_plugins.apis.clip_settings import read_clip_settings
 from mvbench_plugins.apis.clips import Clip, iter_clips, key_frames
 from mvbench_plugins.apis.draw_actions import draw_actions
 from mvbench_plugins.apis.key_frame_run import KeyFrameRun, RunOptions, Source, open_run, reopen
-from mvbench_plugins.apis.model_loading import find_config, load_strictly
+from mvbench_plugins.apis.model_loading import check_device, find_config, load_strictly
 from mvbench_plugins.apis.people import People
 from mvbench_plugins.apis.two_pass import detect_with_memory
 from mvbench_plugins.apis.video_reader import VideoSource
@@ -88,8 +88,7 @@ class ActionDetInferencer(BaseInferencer):
         compat.apply()
         if isinstance(model, (str, Path)):
             model = Config.fromfile(find_config(model))
-        if device is not None and torch.device(device).type == 'cuda' and not torch.cuda.is_available():
-            raise ValueError(f'device {device!r}: PyTorch finds no GPU here; use cpu')
+        check_device(device)
         if label_map is not None and not Path(label_map).is_file():
             raise FileNotFoundError(f'label map {label_map} does not exist (current folder: {Path.cwd()})')
         names = read_label_map(label_map) if label_map is not None else None

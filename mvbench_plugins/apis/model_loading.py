@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
@@ -30,6 +31,16 @@ def find_config(model: str | Path) -> Path:
         f'config {model} does not exist: neither a file (current folder: {Path.cwd()}) nor the name of a config of '
         'this suite'
     )
+
+
+def check_device(device: str | None) -> None:
+    """See whether the device is there, before anything is loaded.
+
+    Raises:
+        ValueError: it is a GPU, and PyTorch finds none.
+    """
+    if device is not None and torch.device(device).type == 'cuda' and not torch.cuda.is_available():
+        raise ValueError(f'device {device!r}: PyTorch finds no GPU here; use cpu')
 
 
 def stored_config(checkpoint: Mapping, source: str) -> Config:

@@ -21,7 +21,7 @@ from mmengine.structures import InstanceData
 from rich.progress import Progress
 
 from mvbench_plugins import compat
-from mvbench_plugins.apis.model_loading import find_config, load_strictly, stored_config
+from mvbench_plugins.apis.model_loading import check_device, find_config, load_strictly, stored_config
 from mvbench_plugins.apis.multiview_frames import FolderFrames, Frames, MultiViewFrame, NuScenesFrames
 from mvbench_plugins.apis.multiview_output import PictureWriter, check_options, write_json, write_submission
 from mvbench_plugins.apis.multiview_picture import draw_frame
@@ -75,8 +75,7 @@ class MultiViewDet3DInferencer(Base3DInferencer):
         compat.apply()
         if isinstance(model, (str, Path)):
             model = Config.fromfile(find_config(model))
-        if device is not None and torch.device(device).type == 'cuda' and not torch.cuda.is_available():
-            raise ValueError(f'device {device!r}: PyTorch finds no GPU here; use cpu')
+        check_device(device)
         self.online = online
         super().__init__(model, None if weights is None else str(weights), device)
         self.show_progress = show_progress

@@ -43,26 +43,27 @@ class LinKPyramid(BaseModule):
     """Stem and four stages, which the networks share.
 
     Args:
-        in_channels: features of a voxel.
+        in_channels: features of a voxel: x, y, z in metres and the intensity.
         channels: width of all levels; 64 times the official ``cr``.
-        mode: of the linear kernels.
-        block_size: of the linear kernels, in voxels of their level.
-        num_blocks: of the linear kernels.
-        groups: of the linear kernels.
-        level_positions: of the linear kernels.
+        mode: of the linear kernels, see :class:`~mvbench_plugins.link.linear_kernel_block.LinearKernelBlock`, as are
+            the next four.
+        block_size: edge s of a block in voxels of the level.
+        num_blocks: blocks r per axis that a voxel sees.
+        groups: so many channels share a phase.
+        level_positions: take positions in voxels of the level instead of voxels of the finest level.
         init_cfg: initialisation of the whole backbone.
     """
 
     def __init__(
         self,
-        in_channels: int,
-        channels: int,
-        mode: str,
-        block_size: int,
-        num_blocks: int,
-        groups: int,
-        level_positions: bool,
-        init_cfg: dict | None,
+        in_channels: int = 4,
+        channels: int = 64,
+        mode: str = 'cos_x',
+        block_size: int = 3,
+        num_blocks: int = 2,
+        groups: int = 1,
+        level_positions: bool = False,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.in_channels = in_channels
@@ -116,27 +117,12 @@ class LinKUNet(LinKPyramid):
     """The pyramid with a decoder.
 
     Args:
-        in_channels: features of a voxel: x, y, z in metres and the intensity.
-        channels: width of all levels; 64 times the official ``cr``.
-        mode: of the linear kernels, see :class:`~mvbench_plugins.link.linear_kernel_block.LinearKernelBlock`, as are
-            the next three.
-        block_size: edge s of a block in voxels of the level.
-        num_blocks: blocks r per axis that a voxel sees.
-        groups: so many channels share a phase.
-        init_cfg: initialisation of the whole backbone.
+        channels: as in :class:`LinKPyramid`.
+        kwargs: the other arguments of :class:`LinKPyramid` but ``level_positions``.
     """
 
-    def __init__(
-        self,
-        in_channels: int = 4,
-        channels: int = 64,
-        mode: str = 'cos_x',
-        block_size: int = 3,
-        num_blocks: int = 2,
-        groups: int = 1,
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(in_channels, channels, mode, block_size, num_blocks, groups, False, init_cfg)
+    def __init__(self, channels: int = 64, **kwargs) -> None:
+        super().__init__(channels=channels, level_positions=False, **kwargs)
         self.up_stages = nn.ModuleList(UpStage(channels) for _ in range(NUM_LEVELS))
 
     def forward(self, feats: Tensor, coors: Tensor) -> Tensor:
@@ -155,27 +141,12 @@ class LinKEncoder(LinKPyramid):
     Unlike in :class:`LinKUNet`, mode cos_x takes positions in voxels of the level, as released.
 
     Args:
-        in_channels: features of a voxel: x, y, z in metres and the intensity.
-        channels: width of all levels; 64 times the official ``cr``.
-        mode: of the linear kernels, see :class:`~mvbench_plugins.link.linear_kernel_block.LinearKernelBlock`, as are
-            the next three.
-        block_size: edge s of a block in voxels of the level.
-        num_blocks: blocks r per axis that a voxel sees.
-        groups: so many channels share a phase.
-        init_cfg: initialisation of the whole backbone.
+        mode: as in :class:`LinKPyramid`.
+        kwargs: the other arguments of :class:`LinKPyramid` but ``level_positions``.
     """
 
-    def __init__(
-        self,
-        in_channels: int = 4,
-        channels: int = 64,
-        mode: str = 'cos_x',
-        block_size: int = 3,
-        num_blocks: int = 2,
-        groups: int = 1,
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(in_channels, channels, mode, block_size, num_blocks, groups, mode == 'cos_x', init_cfg)
+    def __init__(self, mode: str = 'cos_x', **kwargs) -> None:
+        super().__init__(mode=mode, level_positions=mode == 'cos_x', **kwargs)
 
     def forward(self, feats: Tensor, coors: Tensor) -> Tensor:
         """Features of voxels ``[N, in_channels]`` and their places ``[N, 4]`` (b, x, y, z) to ``[N, 5 * channels]``.
