@@ -19,6 +19,7 @@ import mmengine.dist.utils as dist_utils
 import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmengine.device import get_device
 from mmengine.logging import HistoryBuffer
 from mmengine.model import MMDistributedDataParallel
@@ -58,6 +59,7 @@ def allow_mmengine_checkpoints() -> None:
     and in every inferencer: beside tensors such a file holds log histories, numpy arrays and numpy scalars.
     The files also name ``builtins.getattr``, to store four methods of HistoryBuffer. The real getattr would let a
     hostile file reach any object, so a stand-in that knows just these four methods takes its place while loading.
+    Tables in a data set's metainfo, as SemanticKITTI's, come as ``ConfigDict``: a dict, here without lazy objects.
     Upstream: open-mmlab/mmengine#1655 and pull request #1650. Unnecessary once a release of mmengine after 0.10.7
     contains that.
     """
@@ -66,6 +68,7 @@ def allow_mmengine_checkpoints() -> None:
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
+            ConfigDict,
             (_history_getattr, 'builtins.getattr'),
             np.ndarray,
             np.dtype,

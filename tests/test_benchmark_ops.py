@@ -39,3 +39,30 @@ def test_gpu_that_is_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(SystemExit, match=r'--device cuda: PyTorch finds no GPU here; use --device cpu'):
         tool.main(['msmv_sampling', '--device', 'cuda'])
+
+
+LINK = ['link', '--device', 'cpu', '--voxels', '500', '--channels', '4']
+
+
+def test_link_table(capsys):
+    tool.main([*LINK, '--iters', '1', '--warmup', '0'])
+    head, device, _, *rows = capsys.readouterr().out.splitlines()
+    assert head == 'link, 500 voxels, 4 channels, float32' and device.startswith('cpu: ')
+    names = ['submanifold 3x3x3', 'LinK 7x7x7', 'LinK 21x21x21']
+    passes = [(measured, name) for measured in ('index', 'forward ', 'forward + backward') for name in names]
+    rows = [row for row in rows if 'spconv' not in row]  # an optional dependency
+    assert all(measured in row and name in row for (measured, name), row in zip(passes, rows, strict=True))
+
+
+def test_voxels_of_the_link_benchmark_are_as_many_and_as_dense_as_said():
+    from mvbench_plugins.ops.sparse_conv import submanifold_map
+
+    voxels = tool.lidar_voxels(60000)
+    neighbours = submanifold_map(voxels)  # which refuses voxels that come twice
+    assert len(voxels) == 60000 and 2.5 < len(neighbours.rows_in) / 60000 < 6
+
+
+def test_link_has_one_precision(capsys):
+    with pytest.raises(SystemExit):
+        tool.parse_args(['link', '--dtype', 'float16'])
+    assert 'the linear kernel is computed in float32 only' in capsys.readouterr().err

@@ -21,6 +21,7 @@ import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import HistoryBuffer, MessageHub, MMLogger
 from mmengine.model import BaseModel, MMDistributedDataParallel
@@ -112,6 +113,14 @@ def test_runner_checkpoint_loads_only_with_allow_list(runner_checkpoint: Path, w
     assert history.statistics('mean') == pytest.approx(history.data[0].mean())
     assert checkpoint['message_hub']['runtime_info']['best_score'] == 1.0
     assert checkpoint['meta']['epoch'] == 2 and 'optimizer' in checkpoint and 'ema_state_dict' in checkpoint
+
+
+def test_tables_of_a_data_set_load(tmp_path: Path, without_safe_globals: None) -> None:
+    """The runner stores a data set's metainfo, in which SemanticKITTI has its label tables."""
+    compat.allow_mmengine_checkpoints()
+    torch.save({'meta': {'dataset_meta': ConfigDict(label_mapping={0: 19, 1: 3})}}, tmp_path / 'epoch_1.pth')
+    meta = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)['meta']['dataset_meta']
+    assert meta.label_mapping == {0: 19, 1: 3}
 
 
 class Reduced:

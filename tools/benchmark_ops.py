@@ -6,13 +6,14 @@ are random, in the shapes of a released model.
 Examples:
     python tools/benchmark_ops.py msmv_sampling
     python tools/benchmark_ops.py msmv_sampling --queries 400 --frames 8 --dtype float16 --device cuda
+    python tools/benchmark_ops.py link --voxels 60000 --channels 64
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
@@ -62,17 +63,24 @@ class Variant:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('operator', choices=['msmv_sampling'], help='operator to measure')
+    parser.add_argument('operator', choices=list(OPERATORS), help='operator to measure')
     parser.add_argument('--device', help='cpu, cuda or cuda:N; default: cuda if there is one')
     parser.add_argument(
         '--dtype', choices=['float32', 'float16', 'bfloat16'], default='float32', help='of the features'
     )
-    parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), default=[256, 704], help='of the images')
-    parser.add_argument('--frames', type=int, default=8, help='frames (default: %(default)s)')
-    parser.add_argument('--queries', type=int, default=900, help='queries (default: %(default)s)')
+    images = parser.add_argument_group('msmv_sampling')
+    images.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), default=[256, 704], help='of the images')
+    images.add_argument('--frames', type=int, default=8, help='frames (default: %(default)s)')
+    images.add_argument('--queries', type=int, default=900, help='queries (default: %(default)s)')
+    clouds = parser.add_argument_group('link')
+    clouds.add_argument('--voxels', type=int, default=60000, help='voxels (default: %(default)s)')
+    clouds.add_argument('--channels', type=int, default=64, help='width (default: %(default)s)')
     parser.add_argument('--iters', type=int, default=10, help='timed steps (default: %(default)s)')
     parser.add_argument('--warmup', type=int, default=2, help='untimed steps before (default: %(default)s)')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.operator == 'link' and args.dtype != 'float32':
+        parser.error('--dtype: the linear kernel is computed in float32 only')
+    return args
 
 
 @contextmanager
@@ -128,6 +136,94 @@ def msmv_sampling_variants(args: argparse.Namespace, device: torch.device) -> li
     return variants
 
 
+def msmv_sampling_tables(args: argparse.Namespace, device: torch.device) -> dict[str, list[Variant]]:
+    """Variants by what is measured."""
+    return _both_passes(msmv_sampling_variants(args, device))
+
+
+def lidar_voxels(count: int) -> Tensor:
+    """Voxels ``[count, 4]`` (b, x, y, z) of 0.1 m on an uneven ground and on walls, the denser the nearer."""
+    generator = torch.Generator().manual_seed(0)
+    share, angle, height, kind = torch.rand(4, 4 * count, generator=generator)
+    radius = 25**share  # 1 to 25 m, for as many neighbours as voxels of a real sweep have
+    x, y = radius * (angle * 2 * torch.pi).cos(), radius * (angle * 2 * torch.pi).sin()
+    wall = kind < 0.4
+    x = torch.where(wall & (kind < 0.2), (x / 8).round() * 8, x)
+    y = torch.where(wall & (kind >= 0.2), (y / 8).round() * 8, y)
+    z = torch.where(wall, height * 4 - 2, 0.3 * (x / 7).sin() - 2)
+    coors = (torch.stack([torch.zeros_like(x), x, y, z], 1) * 10).floor().int().unique(dim=0)
+    if len(coors) < count:
+        raise SystemExit(f'benchmark_ops.py: --voxels {count}: this scene has {len(coors)} only; take fewer')
+    return coors[torch.randperm(len(coors), generator=generator)[:count]]
+
+
+def link_tables(args: argparse.Namespace, device: torch.device) -> dict[str, list[Variant]]:
+    """LinK's whole block (its own 3x3x3 convolution included) as in the released detectors, beside a convolution alone.
+
+    Indices of voxels depend on their places only, and the layers of a level share them: they are built once, which is
+    measured by itself.
+    """
+    from mvbench_plugins.link.linear_kernel_block import LinearKernelBlock
+    from mvbench_plugins.link.sparse_layers import SparseConv
+    from mvbench_plugins.link.voxel_set import VoxelSet
+    from mvbench_plugins.ops.linear_kernel import build_blocks
+    from mvbench_plugins.ops.sparse_conv import submanifold_map
+
+    torch.manual_seed(0)
+    coors = lidar_voxels(args.voxels).to(device)
+    voxels, width = VoxelSet(coors), args.channels
+    feats = torch.randn(args.voxels, width, device=device, requires_grad=True)
+    conv = SparseConv(width, width, num_taps=27).to(device)
+    plain = Variant('submanifold 3x3x3', lambda: conv(feats, voxels.neighbours), [feats, *conv.parameters()], device)
+    layers = [plain, *_spconv_variants(feats, coors)]
+    indices = [Variant(plain.name, lambda: submanifold_map(coors), [], device)]
+    for num_blocks in (1, 3):
+        block = LinearKernelBlock(width, 'cos', block_size=7, num_blocks=num_blocks, groups=2).to(device)
+        name = 'LinK ' + 'x'.join([str(7 * num_blocks)] * 3)
+        layers.append(Variant(name, lambda block=block: block(feats, voxels), [feats, *block.parameters()], device))
+        indices.append(Variant(name, lambda blocks=num_blocks: build_blocks(coors, 7, blocks), [], device))
+    return {'index': indices, **_both_passes(layers)}
+
+
+def _spconv_variants(feats: Tensor, coors: Tensor) -> list[Variant]:
+    """The submanifold convolution of spconv, where it is installed for the device."""
+    from mvbench_plugins.link.spconv_cpu import has_spconv, prepare_cpu
+
+    if not has_spconv():
+        return []
+    from spconv.cppconstants import CPU_ONLY_BUILD
+    from spconv.pytorch import SparseConvTensor, SubMConv3d
+
+    if CPU_ONLY_BUILD and feats.device.type != 'cpu':
+        return []
+    prepare_cpu()
+    width = feats.shape[1]
+    conv = SubMConv3d(width, width, 3, padding=1, bias=False, indice_key='neighbours').to(feats.device)
+    places = coors[:, [0, 3, 2, 1]]
+    places = (places - places.amin(0)).contiguous()
+    voxels = SparseConvTensor(feats, places, (places.amax(0) + 1)[1:].tolist(), 1)
+    voxels.indice_dict = conv(voxels).indice_dict
+    return [
+        Variant(
+            'spconv 3x3x3',
+            lambda: conv(voxels.replace_feature(feats)).features,
+            [feats, *conv.parameters()],
+            feats.device,
+        )
+    ]
+
+
+def _both_passes(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
+    return {
+        'forward': list(variants),
+        'forward + backward': [replace(variant, backward=True) for variant in variants],
+    }
+
+
+#: Variants of each operator by what is measured.
+OPERATORS = dict(msmv_sampling=msmv_sampling_tables, link=link_tables)
+
+
 def copy_bandwidth(device: torch.device) -> float:
     """Bytes per second that a copy of 1 GiB reads and writes."""
     source = torch.empty(2**28, device=device)
@@ -143,23 +239,23 @@ def main(argv: list[str] | None = None) -> None:
     device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     if device.type == 'cuda' and not torch.cuda.is_available():
         raise SystemExit(f'benchmark_ops.py: --device {device}: PyTorch finds no GPU here; use --device cpu')
-    size = f'{args.shape[0]}x{args.shape[1]}'
-    print(f'{args.operator}, {args.queries} queries, {args.frames} frames of {size}, {args.dtype}')
+    if args.operator == 'link':
+        print(f'link, {args.voxels} voxels, {args.channels} channels, {args.dtype}')
+    else:
+        size = f'{args.shape[0]}x{args.shape[1]}'
+        print(f'{args.operator}, {args.queries} queries, {args.frames} frames of {size}, {args.dtype}')
     print(f'{device}: {torch.get_num_threads()} threads, torch {torch.__version__}')
     if device.type == 'cuda':
         print(f'{torch.cuda.get_device_name(device)}, copies {copy_bandwidth(device) / 1e9:.0f} GB/s')
-    variants = msmv_sampling_variants(args, device)
     rows = [['', 'variant', 'median', 'ratio', 'peak memory', 'ratio']]
-    for backward in (False, True):
-        for variant in variants:
-            variant.backward = backward
+    for measured, variants in OPERATORS[args.operator](args, device).items():
         times = time_steps(variants, args.iters, args.warmup)
         medians = [torch.tensor(t).median().item() for t in times]
         peaks = [peak_bytes(variant.step, device) for variant in variants]
         for variant, median, peak in zip(variants, medians, peaks, strict=True):
             rows.append(
                 [
-                    'forward + backward' if backward else 'forward',
+                    measured,
                     variant.name,
                     f'{median:.2f} ms',
                     f'{median / medians[0]:.3f}',

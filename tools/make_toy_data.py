@@ -3,7 +3,9 @@
 Example:
     python tools/make_toy_data.py coco --out data/toy_coco
     python tools/make_toy_data.py ava --out data/toy_ava
+    python tools/make_toy_data.py davis --out data/toy_davis
     python tools/make_toy_data.py nuscenes --out data/toy_nuscenes
+    python tools/make_toy_data.py semantickitti --out data/toy_semantickitti
 """
 
 import argparse
@@ -17,6 +19,8 @@ if (ROOT / 'mvbench_plugins').is_dir():
 
 from mvbench_plugins.datasets.toy import JHMDB, UCF101_24, write_ava, write_coco, write_nuscenes, write_tubes  # noqa: E402
 from mvbench_plugins.datasets.toy.ava import key_seconds  # noqa: E402
+from mvbench_plugins.datasets.toy.davis import write_davis  # noqa: E402
+from mvbench_plugins.datasets.toy.semantic_kitti import write_semantic_kitti  # noqa: E402
 from mvbench_plugins.datasets.toy.tubes import LABELS  # noqa: E402
 
 
@@ -73,6 +77,15 @@ def parse_args() -> argparse.Namespace:
             'videos of each class',
         )
         add_video_size(tubes)
+    davis = add_format(
+        'davis',
+        'DAVIS frames and masks of objects that cross and have look-alikes',
+        'Videos of solids that wander, turn, hide each other and enter later, as DAVIS 2017 lays them out.',
+        60,
+        12,
+        'videos',
+    )
+    add_video_size(davis, (224, 128))
     nuscenes = add_format(
         'nuscenes',
         'a nuScenes database: six cameras, LiDAR and boxes in three dimensions',
@@ -85,6 +98,16 @@ def parse_args() -> argparse.Namespace:
     nuscenes.add_argument('--key-frames', type=int, default=10, help='annotated frames of a scene, half a second apart')
     nuscenes.add_argument('--sweeps', type=int, default=1, help='frames without annotations between two key frames')
     nuscenes.add_argument('--azimuths', type=int, default=240, help='directions in a turn of the LiDAR of 32 beams')
+    kitti = add_format(
+        'semantickitti',
+        'SemanticKITTI: LiDAR scans with a class and an instance for every point',
+        'The drives of the toy nuScenes, as SemanticKITTI lays them out, and info files for mmdet3d.',
+        30,
+        6,
+        'sequences',
+    )
+    kitti.add_argument('--scans', type=int, default=10, help='scans of a sequence, half a second apart')
+    kitti.add_argument('--azimuths', type=int, default=240, help='directions in a turn of the LiDAR of 32 beams')
     return parser.parse_args()
 
 
@@ -94,7 +117,13 @@ def write(args: argparse.Namespace) -> tuple[bool, str]:
     if args.format == 'coco':
         counts = f'{args.num_train} training and {args.num_val} validation images'
         return write_coco(args.out, **common, size=args.size), counts
+    if args.format == 'semantickitti':
+        counts = f'{args.num_train} training and {args.num_val} validation sequences with {args.scans} scans each'
+        return write_semantic_kitti(args.out, **common, scans=args.scans, azimuths=args.azimuths), counts
     common['size'] = tuple(args.size)
+    if args.format == 'davis':
+        counts = f'{args.num_train} training and {args.num_val} validation videos'
+        return write_davis(args.out, **common), counts
     if args.format == 'ava':
         keys = len(key_seconds(args.seconds))
         counts = f'{args.num_train} training and {args.num_val} validation videos with {keys} key frames each'

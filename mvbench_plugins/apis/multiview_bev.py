@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from mvbench_plugins.apis.draw_actions import Color
+from mvbench_plugins.apis.draw_text import put_text
 from mvbench_plugins.apis.multiview_boxes import BACK_BOTTOM, FRONT_BOTTOM, DrawnBoxes
-from mvbench_plugins.apis.multiview_views import put_text
 
 _BACKGROUND = (26, 22, 20)
 _RING, _RING_STEP = (70, 64, 60), 10  # metres
@@ -26,6 +26,8 @@ def draw_bev(
     points: np.ndarray | None = None,
     legend: Mapping[str, Color] | None = None,
     reach: float = 52.0,
+    point_colors: np.ndarray | None = None,
+    scores: bool = False,
 ) -> np.ndarray:
     """Draws boxes as seen from above; ahead is up.
 
@@ -38,6 +40,8 @@ def draw_bev(
         points: LiDAR sweep ``[n, 3]`` in metres.
         legend: colours by name.
         reach: metres from the LiDAR to the edge of the picture.
+        point_colors: uint8 ``[n, 3]`` in BGR order; None: :func:`height_colors`.
+        scores: whether to write the last word of captions, the score, beside boxes.
 
     Returns:
         uint8 ``[side, side, 3]`` in BGR order.
@@ -45,7 +49,7 @@ def draw_bev(
     image = np.full((side, side, 3), _BACKGROUND, np.uint8)
     thin = max(1, round(side / 800))
     if points is not None:
-        _draw_points(image, points, reach)
+        _draw_points(image, points, height_colors(points) if point_colors is None else point_colors, reach)
     middle = _pixels(np.zeros(2), side, reach).tolist()
     for radius in range(_RING_STEP, int(reach * 2**0.5), _RING_STEP):
         cv2.circle(image, middle, round(radius / reach * side / 2 * 2**_SHIFT), _RING, thin, cv2.LINE_AA, _SHIFT)
@@ -56,6 +60,8 @@ def draw_bev(
     cv2.fillPoly(image, [outline], _VEHICLE, cv2.LINE_AA, _SHIFT)
     for boxes in layers:
         _draw_boxes(image, boxes, reach, thin)
+        if scores:
+            _write_scores(image, boxes, reach)
     for row, (name, color) in enumerate(reversed((legend or {}).items())):
         put_text(image, name, (0, side - round((row + 1.5) * side / 36)), color, 0.6)
     return image
@@ -68,14 +74,29 @@ def _pixels(places: np.ndarray, side: int, reach: float) -> np.ndarray:
     return np.ascontiguousarray(fixed, np.int32)  # as OpenCV wants it
 
 
-def _draw_points(image: np.ndarray, points: np.ndarray, reach: float) -> None:
-    """Dots, the brighter the higher."""
+def height_colors(points: np.ndarray) -> np.ndarray:
+    """Greys of points ``[n, 3]``, the brighter the higher: uint8 ``[n, 3]``."""
+    bright = np.interp(points[:, 2], (-2, 2), (80, 200)).astype(np.uint8)
+    return np.repeat(bright[:, None], 3, axis=1)
+
+
+def _draw_points(image: np.ndarray, points: np.ndarray, colors: np.ndarray, reach: float) -> None:
+    """Dots; of what shares a pixel, the highest."""
     side = len(image)
     columns, rows = (_pixels(points[:, :2], side, reach) >> _SHIFT).T
     inside = (columns >= 0) & (columns < side) & (rows >= 0) & (rows < side)
-    bright = np.interp(points[inside, 2], (-2, 2), (80, 200)).astype(np.uint8)
-    order = np.argsort(bright, kind='stable')  # of what shares a pixel, the highest
-    image[rows[inside][order], columns[inside][order]] = bright[order, None]
+    order = np.flatnonzero(inside)[np.argsort(points[inside, 2], kind='stable')]
+    image[rows[order], columns[order]] = colors[order]
+
+
+def _write_scores(image: np.ndarray, boxes: DrawnBoxes, reach: float) -> None:
+    """Beside the boxes, without the classes, which colours tell: many boxes leave little room."""
+    side = len(image)
+    corners = _pixels(boxes.corners[..., :2], side, reach) >> _SHIFT  # [n, 8, 2]
+    inside = ((corners >= 0) & (corners < side)).all((1, 2))
+    for number in np.flatnonzero(inside).tolist():
+        words = boxes.captions[number].split()
+        put_text(image, ''.join(words[-1:]), corners[number].max(0).tolist(), boxes.colors[number], 0.4)
 
 
 def _draw_boxes(image: np.ndarray, boxes: DrawnBoxes, reach: float, thin: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +14,7 @@ from mmdet3d.structures import Box3DMode, LiDARInstance3DBoxes
 from mmengine.dataset import BaseDataset
 
 from mvbench_plugins.apis.multiview_calibration import CALIBRATION, CalibratedFrame, read_calibrated_frame
+from mvbench_plugins.common.natural_order import natural_key
 from mvbench_plugins.sparsebev.frames import CameraSet
 
 _KEY_SECONDS = 0.5  # from key frame to key frame of nuScenes, which models are tested at
@@ -214,10 +214,10 @@ Frames = NuScenesFrames | FolderFrames
 
 
 def _sub_folders(folder: Path) -> list[Path]:
-    def order(path: Path) -> list[tuple[int, str]]:
-        return [(int(part), '') if part.isdecimal() else (-1, part) for part in re.split(r'(\d+)', path.name)]
-
-    return sorted((path for path in folder.iterdir() if path.is_dir() and path.name[0] != '.'), key=order)
+    return sorted(
+        (path for path in folder.iterdir() if path.is_dir() and path.name[0] != '.'),
+        key=lambda path: natural_key(path.name),
+    )
 
 
 def _check_together(frames: Sequence[CalibratedFrame]) -> None:

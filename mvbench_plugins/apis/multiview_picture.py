@@ -9,10 +9,11 @@ import numpy as np
 from mmengine.structures import InstanceData
 
 from mvbench_plugins.apis.draw_actions import action_color
+from mvbench_plugins.apis.draw_text import put_text
 from mvbench_plugins.apis.multiview_bev import draw_bev
 from mvbench_plugins.apis.multiview_boxes import annotated_boxes, predicted_boxes
 from mvbench_plugins.apis.multiview_frames import MultiViewFrame
-from mvbench_plugins.apis.multiview_views import draw_views, put_text
+from mvbench_plugins.apis.multiview_views import draw_views
 
 
 def draw_frame(

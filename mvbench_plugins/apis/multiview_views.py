@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mvbench_plugins.apis.draw_actions import Color
+from mvbench_plugins.apis.draw_text import FONT, put_text
 from mvbench_plugins.apis.multiview_boxes import DrawnBoxes, project_lines
 from mvbench_plugins.sparsebev.frames import CAMERAS
 
@@ -16,7 +16,6 @@ LAYOUT = (
     ('CAM_FRONT_LEFT', 'CAM_FRONT', 'CAM_FRONT_RIGHT'),
     ('CAM_BACK_LEFT', 'CAM_BACK', 'CAM_BACK_RIGHT'),
 )
-FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SHIFT = 4  # bits of the fraction of a pixel
 _NUM_FRONT = 4  # edges of the front, the last ones of a box
 _LEAST_HEIGHT = 0.03  # of a box with a caption, as a share of the height of the picture
@@ -48,27 +47,6 @@ def draw_views(
         put_text(view, camera.removeprefix('CAM_').replace('_', ' '), (0, 0), (255, 255, 255))
         views[camera] = view
     return np.vstack([np.hstack([views[camera] for camera in row]) for row in LAYOUT])
-
-
-def put_text(image: np.ndarray, text: str, corner: tuple[int, int], color: Color, size: float = 1.0) -> None:
-    """Writes in letters that grow with the image, with a shadow.
-
-    Args:
-        image: to write on.
-        text: one line.
-        corner: upper left corner (x, y); moved into the image.
-        color: BGR.
-        size: factor for the letters.
-    """
-    height, width = image.shape[:2]
-    scale = size * max(0.45, height / 800)
-    weight = max(1, round(1.4 * scale))
-    (text_width, text_height), below = cv2.getTextSize(text, FONT, scale, weight)
-    margin = round(6 * scale)
-    x = max(min(corner[0] + margin, width - text_width - margin), 0)
-    y = max(min(corner[1] + margin, height - text_height - below - margin), 0) + text_height
-    cv2.putText(image, text, (x + weight, y + weight), FONT, scale, (0, 0, 0), weight, cv2.LINE_AA)
-    cv2.putText(image, text, (x, y), FONT, scale, color, weight, cv2.LINE_AA)
 
 
 def _resized(image: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mvbench_plugins.common.natural_order import natural_key
+
 DEFAULT_FPS = 30.0
 _IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 _VIDEOS = ('.mp4', '.mkv', '.webm', '.avi', '.mov', '.m4v', '.mpg', '.mpeg')
@@ -110,6 +112,13 @@ def open_video(source: str | Path | int | np.ndarray, fps: float | None = None) 
     return _open_file(path, fps)
 
 
+def image_files(folder: Path) -> list[Path]:
+    """The pictures of a folder, in the order of the numbers in their names."""
+    return sorted(
+        (file for file in folder.iterdir() if file.suffix.lower() in _IMAGES), key=lambda file: natural_key(file.name)
+    )
+
+
 def _open_array(array: np.ndarray, fps: float | None) -> VideoSource:
     if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8 or not array.size:
         raise ValueError(
@@ -152,7 +161,7 @@ def _open_file(path: Path, fps: float | None) -> VideoSource:
 
 
 def _open_folder(path: Path, fps: float | None) -> VideoSource:
-    files = sorted((f for f in path.iterdir() if f.suffix.lower() in _IMAGES), key=_natural)
+    files = image_files(path)
     if not files:
         videos = sorted(f.name for f in path.iterdir() if f.suffix.lower() in _VIDEOS)
         found = f'{len(videos)} videos such as {videos[0]}: give one of them' if videos else 'no image'
@@ -165,11 +174,6 @@ def _open_folder(path: Path, fps: float | None) -> VideoSource:
             f'{len(gaps) - 1} other places; the files that are there count as consecutive frames'
         )
     return VideoSource(path.name, f'folder {path}', _loaded(files), fps or DEFAULT_FPS, len(files))
-
-
-def _natural(path: Path) -> list:
-    """Sorts frame 10 behind frame 9."""
-    return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', path.name)]
 
 
 def _told_fps(capture: cv2.VideoCapture) -> float | None:

@@ -21,11 +21,13 @@ from .det_transforms import (  # noqa: E402
 )
 from .det_tta import LinKCenterPointTTA  # noqa: E402
 from .detector import LinKCenterPoint  # noqa: E402
+from .hooks import MissingSweepsHook, ResumableDisableObjectSampleHook  # noqa: E402
 from .nuscenes_seg_dataset import NuScenesLidarSegDataset  # noqa: E402
 from .seg_backbones import LinKEncoder, LinKUNet  # noqa: E402
 from .seg_head import LinKEncoderHead, LinKUNetHead  # noqa: E402
 from .seg_metric import UnlabelledSegMetric  # noqa: E402
 from .seg_preprocessor import VoxelSegDataPreprocessor  # noqa: E402
+from .seg_transforms import ScaleIntensity  # noqa: E402
 from .segmentor import LinKSegmentor  # noqa: E402
 from .sparse_encoder import LinKSparseEncoder  # noqa: E402
 
@@ -41,10 +43,13 @@ __all__ = [
     'LinKUNet',
     'LinKUNetHead',
     'LoadNearestSweeps',
+    'MissingSweepsHook',
     'NuScenesLidarSegDataset',
     'ObjectCornerRangeFilter',
     'ObjectSampleIntoScene',
     'OneClassPerCellCoder',
+    'ResumableDisableObjectSampleHook',
+    'ScaleIntensity',
     'SlotFocalLoss',
     'UnlabelledSegMetric',
     'VoxelDetDataPreprocessor',

@@ -11,12 +11,14 @@ from mmdet3d.datasets.transforms import LoadPointsFromMultiSweeps, ObjectRangeFi
 from mmdet3d.registry import TRANSFORMS
 from mmdet3d.structures.points import BasePoints
 
+from .point_checks import check_point_size
+
 _BYTES = 4  # of a float32
 
 
 @TRANSFORMS.register_module()
 class CheckPointFile(BaseTransform):
-    """Refuses files of points with another number of values per point, before they are loaded.
+    """Refuses points with another number of values each, before they are loaded.
 
     Args:
         load_dim: values of a point in the file, as for ``LoadPointsFromFile``.
@@ -34,20 +36,30 @@ class CheckPointFile(BaseTransform):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: its size is no multiple of a point's.
+            ValueError: its size is no multiple of a point's, its values are those of points of another size, or an
+                array is not ``[N, load_dim]``.
         """
-        path = results.get('lidar_points', {}).get('lidar_path', results.get('points'))
-        if not isinstance(path, (str, Path)) or '://' in str(path):
-            return results
-        if not Path(path).is_file():
+        source = results.get('lidar_points', {}).get('lidar_path', results.get('points'))
+        if isinstance(source, np.ndarray):
+            if source.ndim != 2 or source.shape[1] != self.load_dim:
+                raise ValueError(
+                    f'points: found an array of shape {list(source.shape)}, expected [N, {self.load_dim}], as in a '
+                    'file; give all of these values, or set load_dim and use_dim'
+                )
+        elif isinstance(source, (str, Path)) and '://' not in str(source):
+            self._check_file(Path(source))
+        return results
+
+    def _check_file(self, path: Path) -> None:
+        if not path.is_file():
             raise FileNotFoundError(f'points {path}: no such file (current folder: {Path.cwd()})')
-        size, expected = Path(path).stat().st_size, self.load_dim * _BYTES
+        size, expected = path.stat().st_size, self.load_dim * _BYTES
         if size % expected:
             raise ValueError(
                 f'points {path}: found {size} bytes, expected a multiple of {expected} ({self.load_dim} float32 for a '
                 'point); the file is cut off or of another data set: set load_dim to its values per point'
             )
-        return results
+        check_point_size(np.fromfile(path, np.float32), self.load_dim, str(path))
 
 
 @TRANSFORMS.register_module()

@@ -99,7 +99,8 @@ class LinearKernelBlock(nn.Module):
         feats = feats.to(torch.promote_types(feats.dtype, torch.float32))
         if self.mode == 'x':
             return neighbourhood_mean(feats * phases, index) - feats * phases
-        cos, sin = phases.cos(), phases.sin()
+        group = phases[:, : self.used_phases]  # all groups have the same: cosines are dear
+        cos, sin = (wave.repeat(1, self.groups) for wave in (group.cos(), group.sin()))
         values = [feats * cos, feats * sin]
         if self.mode == 'cos_x':
             values.append(feats * phases)

@@ -7,43 +7,25 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from mmdet3d.apis import LidarDet3DInferencer
+from link_inferencers import det_inferencer, small_det_config, sweep
 from mmdet3d.registry import HOOKS, MODELS, TRANSFORMS
 from mmdet3d.structures import LiDARInstance3DBoxes, LiDARPoints
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 
-RANGE = [-12.8, -12.8, -5.0, 12.8, 12.8, 3.0]
 META = dict(box_type_3d=LiDARInstance3DBoxes)
 
 
 @pytest.fixture
 def small_config(config_dir) -> Config:
-    """The toy network on a small range, which takes the first boxes that come."""
-    cfg = Config.fromfile(config_dir / 'link' / 'link_det_toy.py')
-    model = cfg.model
-    model.data_preprocessor.voxel_layer.point_cloud_range = RANGE
-    model.pts_middle_encoder.sparse_shape = [41, 128, 128]
-    model.pts_bbox_head.bbox_coder.update(pc_range=RANGE[:2], score_threshold=0.01)
-    model.train_cfg.pts.update(point_cloud_range=RANGE, grid_size=[128, 128, 40])
-    model.test_cfg.pts.update(score_threshold=0.01, pre_max_size=100)
-    return cfg
+    return small_det_config(config_dir)
 
 
-def sweep(count: int) -> np.ndarray:
-    """x, y, z, intensity, ring."""
-    rng = np.random.default_rng(0)
-    return (rng.random((count, 5)) * [20, 20, 4, 255, 31] - [10, 10, 3, 0, 0]).astype(np.float32)
-
-
-def test_files_and_arrays_give_the_same_boxes(small_config, tmp_path):
+def test_files_and_arrays_give_the_same_boxes(config_dir, tmp_path):
     path = tmp_path / 'sweep.bin'
     sweep(500).tofile(path)
-    small_config.dump(tmp_path / 'config.py')
-    torch.manual_seed(0)
-    weights = MODELS.build(small_config.model).state_dict()
-    torch.save(dict(state_dict=weights, meta=dict(dataset_meta=small_config.metainfo.to_dict())), tmp_path / 'w.pth')
-    inferencer = LidarDet3DInferencer(str(tmp_path / 'config.py'), str(tmp_path / 'w.pth'), device='cpu')
+    inferencer = det_inferencer(config_dir, tmp_path)
+    weights = torch.load(tmp_path / 'weights.pth')['state_dict']
     assert all(torch.equal(value, weights[key]) for key, value in inferencer.model.state_dict().items())
     from_file = inferencer(dict(points=str(path)), no_save_vis=True)['predictions'][0]
     from_array = inferencer(dict(points=sweep(500)), no_save_vis=True)['predictions'][0]

@@ -112,4 +112,5 @@ def test_data(configs, name):
         dataset = cfg[f'{split}_dataloader'].dataset
         assert [step.type for step in dataset.pipeline] == [*kinds, 'Pack3DDetInputs'] and dataset.test_mode
         assert cfg[f'{split}_evaluator'].type == 'UnlabelledSegMetric'
-    assert cfg.default_scope == 'mmdet3d' and cfg.custom_imports.imports == ['mvbench_plugins.link']
+    assert cfg.default_scope == 'mmdet3d' and cfg.custom_imports.imports[0] == 'mvbench_plugins.link'
+    assert (cfg.visualizer.type, cfg.visualizer.ahead) == ('LidarPictureVisualizer', 'y' if NUSCENES in name else 'x')

@@ -11,8 +11,8 @@ import pytest
 import torch
 from cases import load_case
 from link_clouds import NUM_CLASSES, make_batch, make_cloud, make_labels, small_model
+from link_inferencers import seg_inferencer
 from mmdet3d.apis import LidarSeg3DInferencer
-from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,15 +24,7 @@ ENCODER = 'linkencoder_cos-3x7_4xb2-25e_semantickitti-seg'
 @pytest.fixture(scope='module')
 def inferencer(config_dir, scope, tmp_path_factory) -> LidarSeg3DInferencer:
     """The stock inferencer on a narrow model and its weights."""
-    folder = tmp_path_factory.mktemp('inferencer')
-    cfg = Config.fromfile(config_dir / 'link' / f'{UNET}.py')
-    cfg.model.backbone.channels = cfg.model.decode_head.channels = 8
-    cfg.dump(folder / 'config.py')
-    meta = dict(dataset_meta=dict(classes=cfg.class_names, palette='random'))
-    torch.save(dict(meta=meta, state_dict=small_model(config_dir, UNET).state_dict()), folder / 'weights.pth')
-    inferencer = LidarSeg3DInferencer(str(folder / 'config.py'), str(folder / 'weights.pth'), device='cpu')
-    inferencer.show_progress = False
-    return inferencer
+    return seg_inferencer(config_dir, tmp_path_factory.mktemp('inferencer'), UNET)
 
 
 def test_stock_inferencer(inferencer, tmp_path):

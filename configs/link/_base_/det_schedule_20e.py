@@ -22,4 +22,4 @@ optim_wrapper = dict(
 auto_scale_lr = dict(enable=False, base_batch_size=8)
 sync_bn = 'torch'
 # The last five epochs see no pasted objects.
-custom_hooks = [dict(type='DisableObjectSampleHook', disable_after_epoch=15)]
+custom_hooks = [dict(type='ResumableDisableObjectSampleHook', disable_after_epoch=15)]

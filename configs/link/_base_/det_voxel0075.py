@@ -1,8 +1,14 @@
 # CenterPoint with LinK's encoder on voxels of 0.075 m: cos:(3x7)^3, 21 voxels wide at every level.
 _base_ = 'mmdet3d::_base_/default_runtime.py'
 
-custom_imports = dict(imports=['mvbench_plugins.link'], allow_failed_imports=False)
-default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=2))
+custom_imports = dict(
+    imports=['mvbench_plugins.link', 'mvbench_plugins.apis.lidar_visualizer'], allow_failed_imports=False
+)
+default_hooks = dict(
+    checkpoint=dict(interval=1, max_keep_ckpts=2),
+    visualization=dict(vis_task='lidar_det'),
+    sweeps=dict(type='MissingSweepsHook'),
+)
 
 point_cloud_range = [-54.0, -54.0, -5.0, 54.0, 54.0, 3.0]
 voxel_size = [0.075, 0.075, 0.2]

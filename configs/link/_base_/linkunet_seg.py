@@ -1,8 +1,13 @@
 # LinKUNet, cos_x:(2x3)^3, for SemanticKITTI's 19 classes and one output for unlabelled points.
 _base_ = 'mmdet3d::_base_/default_runtime.py'
 
-custom_imports = dict(imports=['mvbench_plugins.link'], allow_failed_imports=False)
-default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='miou', rule='greater'))
+custom_imports = dict(
+    imports=['mvbench_plugins.link', 'mvbench_plugins.apis.lidar_visualizer'], allow_failed_imports=False
+)
+default_hooks = dict(
+    checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='miou', rule='greater'),
+    visualization=dict(vis_task='lidar_seg'),
+)
 
 model = dict(
     type='LinKSegmentor',

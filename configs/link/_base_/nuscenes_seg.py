@@ -81,4 +81,4 @@ val_evaluator = dict(type='UnlabelledSegMetric')
 test_evaluator = val_evaluator
 
 vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(type='Det3DLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+visualizer = dict(type='LidarPictureVisualizer', ahead='y', vis_backends=vis_backends, name='visualizer')

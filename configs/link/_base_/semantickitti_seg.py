@@ -17,3 +17,4 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(type='UnlabelledSegMetric')
 test_evaluator = val_evaluator
+visualizer = dict(type='LidarPictureVisualizer', ahead='x')
