@@ -77,7 +77,11 @@ def convert(plugin: str, source: Path, destination: Path, config: Path | None = 
     if 'version' in content:
         print(f'  version    {content["version"]}')
     if config is not None:
-        model, weights, part = _build(config), converted, ''
+        model, part = _build(config), ''
+        if hasattr(rules, 'fit_model'):
+            # What a file of an earlier stage lacks by design, and only the config tells.
+            converted = rules.fit_model(converted, model)
+        weights = converted
         backbone = getattr(rules, 'BACKBONE', 'backbone.')
         if all(key.startswith(backbone) for key in converted):
             # A pretrained backbone: what it lacks, such as a norm it was trained without, keeps its initial values.

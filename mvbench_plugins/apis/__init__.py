@@ -7,9 +7,10 @@ _MODULES = {
     'ActionDetInferencer': 'action_det_inferencer',
     'MultiViewDet3DInferencer': 'multiview_det3d_inferencer',
     'PersonDetector': 'person_detector',
+    'VOSInferencer': 'vos_inferencer',
 }
 
-__all__ = ['ActionDetInferencer', 'MultiViewDet3DInferencer', 'PersonDetector']
+__all__ = ['ActionDetInferencer', 'MultiViewDet3DInferencer', 'PersonDetector', 'VOSInferencer']
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ import inspect
 import os
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -223,7 +223,7 @@ def time_parts(subject: Subject, iters: int) -> dict[str, float]:
     """
     if subject.train or subject.compiled:
         return {}
-    totals: Counter[str] = Counter()
+    totals: dict[str, float] = defaultdict(float)
     records: dict[str, list[float]] = defaultdict(list)
     running: set[str] = set()
     replaced = []
@@ -254,7 +254,7 @@ def time_parts(subject: Subject, iters: int) -> dict[str, float]:
             start = time.perf_counter()
             subject.step()
             _synchronize(subject.device)
-            totals['other'] = (time.perf_counter() - start) * 1e3 - totals.total()
+            totals['other'] = (time.perf_counter() - start) * 1e3 - sum(totals.values())
             for name, value in totals.items():
                 records[name].append(value)
     finally:

@@ -46,10 +46,13 @@ def apply_rules(state_dict: Mapping[str, Tensor], rules: Sequence[Rule]) -> Conv
     dropped: dict[str, Tensor] = {}
     for key, value in state_dict.items():
         rule = next((rule for rule in rules if re.fullmatch(rule.pattern, key)), None)
-        if rule is not None and rule.replacement is None:
+        if rule is None:
+            name = key
+        elif rule.replacement is None:
             dropped[key] = value
             continue
-        name = key if rule is None else re.sub(rule.pattern, rule.replacement, key)
+        else:
+            name = re.sub(rule.pattern, rule.replacement, key)
         if name in converted:
             raise ValueError(f'checkpoint conversion: two entries would be named {name!r}, one of them {key!r}')
         converted[name] = value

@@ -99,8 +99,9 @@ def load_inert(path: str | Path) -> tuple[Any, Counter[str]]:
             return type(name.rpartition('.')[2], (Placeholder,), {'__module__': module})
 
     inert_pickle = ModuleType('inert_pickle')
-    inert_pickle.Unpickler = InertUnpickler
-    inert_pickle.load = lambda file, **kwargs: InertUnpickler(file, **kwargs).load()
+    vars(inert_pickle).update(
+        Unpickler=InertUnpickler, load=lambda file, **kwargs: InertUnpickler(file, **kwargs).load()
+    )
     try:
         content = torch.load(path, map_location='cpu', pickle_module=inert_pickle, weights_only=False)
     except Exception as error:

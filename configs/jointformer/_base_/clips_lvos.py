@@ -1,0 +1,8 @@
+# LVOS, resized in advance to a shorter side of 480.
+_base_ = './clips.py'
+
+train_dataloader = dict(
+    dataset=dict(
+        type='LVOSDataset', data_root='data/LVOS', split='train_480p', min_frames=4, pipeline={{_base_.sparse_pipeline}}
+    )
+)
