@@ -72,7 +72,7 @@ def find_state_dict(checkpoint: Mapping) -> Mapping[str, Tensor]:
     Raises:
         ValueError: neither holds a mapping of names to tensors.
     """
-    for key in ('state_dict', 'model_state', 'model', 'module'):
+    for key in ('state_dict', 'model_state', 'model', 'module', 'network'):
         if isinstance(checkpoint.get(key), Mapping):
             try:
                 return find_state_dict(checkpoint[key])
@@ -82,7 +82,7 @@ def find_state_dict(checkpoint: Mapping) -> Mapping[str, Tensor]:
         return checkpoint
     raise ValueError(
         f'no weights found: expected a mapping of names to tensors, at the top or under "state_dict", "model_state", '
-        f'"model" or "module"; found the keys {sorted(map(str, checkpoint))[:10]}'
+        f'"model", "module" or "network"; found the keys {sorted(map(str, checkpoint))[:10]}'
     )
 
 

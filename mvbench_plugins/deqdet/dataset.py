@@ -129,4 +129,9 @@ def _problem(annotation: dict, image_ids: set, category_ids: set) -> str | None:
         return f'image_id {annotation.get("image_id")!r} is no image of this file'
     if annotation.get('category_id') not in category_ids:
         return f'category_id {annotation.get("category_id")!r} is no category of this file'
+    # The stock reader and the metric look these two up without asking.
+    if not isinstance(annotation.get('area'), Real):
+        return f'area must be a number (width x height will do), found {annotation.get("area")!r}'
+    if annotation.get('iscrowd') not in (0, 1):
+        return f'iscrowd must be 0 or 1 (0 for a single object), found {annotation.get("iscrowd")!r}'
     return None

@@ -39,6 +39,8 @@ BAD_FILES = {
     'negative width': (_set(3, bbox=[1, 2, -5, 4]), r'annotations\[3\].*at least 0'),
     'unknown category': (_set(0, category_id=77), r'annotations\[0\].*category_id 77'),
     'unknown image': (_set(1, image_id=10**6), r'annotations\[1\].*image_id 1000000'),
+    'no area': (_set(1, area=None), r'annotations\[1\].*area must be a number'),
+    'iscrowd of text': (_set(1, iscrowd='no'), r"annotations\[1\].*iscrowd must be 0 or 1.*'no'"),
     'no annotations': (lambda content: content.pop('annotations'), r'"annotations" is missing'),
     'truncated file': (lambda content: json.dumps(content)[:5000], r'no valid JSON'),
 }
