@@ -24,11 +24,20 @@ from mmengine.device import get_device
 from mmengine.logging import HistoryBuffer
 from mmengine.model import MMDistributedDataParallel
 
+from .version_check import check_foundation, check_operators
+
 _HISTORY_STATISTICS = ('current', 'max', 'mean', 'min')
 
 
 def apply() -> None:
-    """Applies every repair of this module."""
+    """Applies every repair of this module.
+
+    Raises:
+        ImportError: torch or mmengine is of a version that the repairs are not for, or mmcv was compiled for another
+            torch; see :mod:`.version_check`.
+    """
+    check_foundation()
+    check_operators()
     quiet_pkg_resources()
     allow_mmengine_checkpoints()
     distrust_urls()

@@ -1,5 +1,6 @@
 """What pip and mim find in a built package, and what a user with other versions of the mm packages is told."""
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -9,12 +10,22 @@ import zipfile
 from importlib import metadata
 from pathlib import Path
 
+import mmcv
 import pytest
+from plugin_sources import PLUGINS, TOOLBOXES, checked_toolboxes
 
-from mvbench_plugins import version_check
+from mvbench_plugins import compat, version_check
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'mvbench_plugins'
+#: Of the plugins whose inferencer is not the toolbox's own.
+INFERENCERS = dict(
+    cycleacr='ActionDetInferencer',
+    evad='ActionDetInferencer',
+    jointformer='VOSInferencer',
+    sparsebev='MultiViewDet3DInferencer',
+    stmixer='ActionDetInferencer',
+)
 
 
 def run_python(code: str, *arguments: object, cwd: Path, **environment: str) -> str:
@@ -95,6 +106,51 @@ def test_wheel_holds_modules_configs_and_tools(wheels: dict[str, Path], checkout
     assert found == expected | {f'{PACKAGE}/.mim/model-index.yml'}
 
 
+def release(checkout: Path, folder: Path, umask: int) -> dict[str, str]:
+    """Commits a copy of the checkout and builds its release as a user with this umask; returns {file: SHA-256}."""
+
+    def run(*command: object) -> str:
+        at = '2026-01-02T03:04:05Z'
+        who = {f'GIT_{role}_{key}': value for role in ('AUTHOR', 'COMMITTER') for key, value in
+               (('NAME', 'somebody'), ('EMAIL', 'somebody@example.com'), ('DATE', at))}  # fmt: skip
+        process = subprocess.run(
+            list(map(str, command)),
+            cwd=folder,
+            env={**os.environ, **who, 'PYTHON': sys.executable},
+            umask=umask,
+            capture_output=True,
+            text=True,
+        )
+        assert process.returncode == 0, process.stderr
+        return process.stdout
+
+    shutil.copytree(checkout, folder, ignore=shutil.ignore_patterns('.mim', 'build'), copy_function=shutil.copyfile)
+    for path in folder.rglob('*'):
+        path.chmod(0o777 & ~umask if path.is_dir() or path.suffix == '.sh' else 0o666 & ~umask)
+    run('git', 'init', '-q')
+    run('git', 'add', '-A')
+    run('git', 'commit', '-q', '-m', 'all')
+    (folder / 'configs' / 'note_to_self.py').write_text('')
+    lines = run('bash', 'tools/build_release.sh', folder / 'dist').splitlines()
+    assert 'uncommitted changes' in lines[0]
+    return {line.split()[1]: line.split()[0] for line in lines[-2:]}
+
+
+def test_release_is_reproducible(checkout: Path, tmp_path: Path) -> None:
+    """Another user, folder, time and umask: the same bytes."""
+    first = release(checkout, tmp_path / 'first', 0o022)
+    second = release(checkout, tmp_path / 'an other folder', 0o077)
+    assert first == second and [Path(name).suffix for name in first] == ['.gz', '.whl']
+    with tarfile.open(tmp_path / 'first' / 'dist' / next(iter(first))) as archive:
+        members = archive.getmembers()
+    assert {member.mode for member in members} == {0o644, 0o755} and {member.mtime for member in members} == {
+        1767323045
+    }
+    names = {member.name.partition('/')[2] for member in members}
+    assert {'setup.py', 'tools/train.py', 'configs/deqdet/metafile.yml'} <= names
+    assert 'configs/note_to_self.py' not in names
+
+
 def test_metadata_names_the_module_and_leaves_torch_to_the_user(wheels: dict[str, Path]) -> None:
     with zipfile.ZipFile(wheels['sdist']) as wheel:
         folder = next(name.split('/')[0] for name in wheel.namelist() if '.dist-info/' in name)
@@ -129,9 +185,56 @@ for name in sys.argv[1:]:
         assert path.startswith(str(installed / PACKAGE / '.mim' / 'configs')) and path.endswith(f'/{name}')
 
 
+@pytest.mark.parametrize('plugin', PLUGINS)
+def test_an_installed_plugin_needs_no_other_toolbox(installed: Path, plugin: str) -> None:
+    """Imported with its inferencer, and its toy models built, where other plugins' toolboxes cannot be imported."""
+    configs = sorted(Path(installed, PACKAGE, '.mim', 'configs', plugin).glob('*toy.py'))
+    assert configs
+    code = """
+import importlib, sys
+plugin, inferencer, blocked, *configs = sys.argv[1:]
+for name in blocked.split():
+    sys.modules[name] = None  # what Python's own import takes as: there is no such module
+importlib.import_module(f'mvbench_plugins.{plugin}')
+if inferencer:
+    getattr(importlib.import_module('mvbench_plugins.apis'), inferencer)
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+for path in configs:
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    print(MODELS.build(cfg.model).__module__)
+print(sys.modules['mvbench_plugins'].__file__)
+print(*sorted(name for name in sys.modules if name.startswith('mvbench_plugins.') and name.count('.') == 1))
+"""
+    blocked = sorted(set(TOOLBOXES) - checked_toolboxes(plugin))
+    assert blocked
+    lines = run_python(
+        code,
+        plugin,
+        INFERENCERS.get(plugin, ''),
+        ' '.join(blocked),
+        *configs,
+        cwd=installed.parent,
+        PYTHONPATH=str(installed),
+    ).splitlines()
+    *models, origin, loaded = lines[-len(configs) - 2 :]
+    assert all(module.startswith((f'{PACKAGE}.{plugin}.', 'mm')) for module in models)
+    assert Path(origin) == installed / PACKAGE / '__init__.py'
+    assert {name.removeprefix(f'{PACKAGE}.') for name in loaded.split()} & set(PLUGINS) == {plugin}
+
+
 def pretend_versions(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
     """Has importlib.metadata report these versions; None stands for a package that is not installed."""
-    good = dict(mmengine='0.10.7', mmcv='2.1.0', mmdet='3.3.0', mmaction2='1.2.0', mmdet3d='1.4.0', setuptools='80.0')
+    good = dict(
+        torch='2.13.0+cpu',
+        mmengine='0.10.7',
+        mmcv='2.1.0',
+        mmdet='3.3.0',
+        mmaction2='1.2.0',
+        mmdet3d='1.4.0',
+        setuptools='80.0',
+    )
 
     def version(name: str) -> str:
         found = {**good, **versions}.get(name)
@@ -161,6 +264,14 @@ def test_supported_versions_pass(monkeypatch: pytest.MonkeyPatch, toolbox: str) 
         ),
         ('mmdet', {'mmcv': None, 'mmcv-lite': '2.1.0'}, r'mmcv is not installed.*mmcv-lite .* no compiled operators'),
         ('mmdet', {'mmengine': '1.0.0rc1'}, r'mmengine 1\.0\.0rc1 is installed'),
+        (
+            'mmaction',
+            {'torch': '2.5.1+cu124'},
+            r"torch 2\.5\.1\+cu124 is .*pip install 'torch>=2\.6\.0,<3\.0\.0'.*mmcv",
+        ),
+        ('mmdet3d', {'torch': '3.0.0a0+git1f2e'}, r'torch 3\.0\.0a0\+git1f2e is installed, expected torch>=2\.6\.0'),
+        ('mmdet', {'mmcv': '2.2'}, r'mmcv 2\.2 is installed'),
+        ('mmdet', {'torch': None}, r'torch is not installed, expected torch>=2\.6\.0,<3\.0\.0.*setup_env\.sh'),
     ],
 )
 def test_other_versions_are_refused_with_the_remedy(
@@ -169,6 +280,23 @@ def test_other_versions_are_refused_with_the_remedy(
     pretend_versions(monkeypatch, **versions)
     with pytest.raises(ImportError, match=message):
         version_check.check_toolbox(toolbox)
+
+
+def test_tools_refuse_another_torch_before_they_read_a_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_versions(monkeypatch, torch='2.3.1')
+    with pytest.raises(ImportError, match=r'torch 2\.3\.1 is installed'):
+        compat.apply()
+
+
+def test_operators_compiled_for_another_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A library that the loader refuses, as after an update of torch; and one that is not there at all."""
+    monkeypatch.setattr(mmcv, '__path__', [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, 'mmcv._ext', raising=False)
+    version_check.check_operators()
+    (tmp_path / '_ext.so').write_text('no library')
+    importlib.invalidate_caches()
+    with pytest.raises(ImportError, match=r'mmcv 2\.1\.0 do not load with torch .*tools/setup_env\.sh.*_ext\.so'):
+        compat.apply()
 
 
 def test_setuptools_without_pkg_resources_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets up the environment with the test tools, then runs the linter and the test suite. May be interrupted and run
-# again.
+# Sets up the environment with the test tools, then runs linter, type checker and the test suite. May be interrupted and
+# run again.
 #
 # Usage: bash tools/test.sh [--python PY] [--venv DIR] [--torch-index URL] [--cpu-only] [PYTEST ARGUMENTS]
 #
@@ -16,4 +16,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh" "$@"
 
 cd "$root"
 "$py" -m ruff check .
+"$py" -m mypy
 exec "$py" -m pytest "${rest[@]}"

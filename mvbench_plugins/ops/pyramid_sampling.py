@@ -61,7 +61,7 @@ def _sample_grid(pyramid: FlatPyramid, points: Tensor, level_weights: Tensor) ->
     sizes = [h * w for h, w in pyramid.shapes]
     groups = []
     for group, table in enumerate(pyramid.value.unbind(2)):  # [B, S, C / G]
-        sampled = 0
+        sampled = points.new_zeros(())
         for level, (rows, (h, w), stride) in enumerate(
             zip(table.split(sizes, dim=1), pyramid.shapes, pyramid.strides, strict=True)
         ):

@@ -150,15 +150,15 @@ class _SparseConv(Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         feats, kernel = ctx.saved_tensors
         needs_feats, needs_kernel, _ = ctx.needs_input_grad
-        grad_feats = _zeros(*feats.shape, feats) if needs_feats else None
+        grad_feats = _zeros(feats.shape[0], feats.shape[1], feats) if needs_feats else None
         grad_kernel = torch.zeros_like(kernel) if needs_kernel else None
         for tap, rows_in, rows_out in ctx.kernel_map.taps():
             grad_rows = grad[rows_out]
-            if needs_feats:
+            if grad_feats is not None:
                 grad_feats.index_add_(0, rows_in, (grad_rows @ kernel[tap].T).to(grad_feats.dtype))
-            if needs_kernel:
+            if grad_kernel is not None:
                 grad_kernel[tap] = feats[rows_in].T @ grad_rows
-        return grad_feats.to(feats.dtype) if needs_feats else None, grad_kernel, None
+        return None if grad_feats is None else grad_feats.to(feats.dtype), grad_kernel, None
 
 
 def _zeros(rows: int, channels: int, like: Tensor) -> Tensor:
