@@ -442,6 +442,13 @@ def test_black_and_white_masks_have_label_1(tmp_path):
     assert read_index_mask(tmp_path / 'mask.png').tolist() == [[0, 1]]
 
 
+@pytest.mark.parametrize('mode', ['1', 'L', 'P', 'RGB'])
+def test_masks_of_still_images_tell_by_brightness(tmp_path, mode):
+    """Whatever a set saved them as, white is the object."""
+    Image.fromarray(np.array([[0, 255]], np.uint8)).convert(mode).save(tmp_path / 'mask.png')
+    assert read_index_mask(tmp_path / 'mask.png', brightness=True).tolist() == [[0, 255]]
+
+
 def test_pictures_that_are_no_index_masks(tmp_path):
     colours, deep, broken = (tmp_path / f'{name}.png' for name in ('colours', 'deep', 'broken'))
     Image.new('RGB', (4, 4), (128, 0, 0)).save(colours)

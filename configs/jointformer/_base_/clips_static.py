@@ -4,7 +4,10 @@ colour_grey = dict(
 )
 train_pipeline = [
     dict(type='RepeatStaticImage', num_frames=3),
-    dict(type='TransformBroadcaster', transforms=[dict(type='LoadVOSFrame'), dict(type='LoadVOSMask')]),
+    dict(
+        type='TransformBroadcaster',
+        transforms=[dict(type='LoadVOSFrame'), dict(type='LoadVOSMask', brightness=True)],
+    ),
     dict(
         type='TransformBroadcaster',
         share_random_params=True,

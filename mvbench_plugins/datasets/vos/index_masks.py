@@ -12,7 +12,7 @@ VOID = 255
 _EXPECTED = 'expected a palette or greyscale PNG whose pixel values are object labels (0 is background)'
 
 
-def read_index_mask(path: str | Path) -> np.ndarray:
+def read_index_mask(path: str | Path, brightness: bool = False) -> np.ndarray:
     """Read the labels of a mask.
 
     Palette ('P') pictures give their indices, 8-bit greyscale their values, black-and-white ones 0 and 1. Colour
@@ -20,6 +20,8 @@ def read_index_mask(path: str | Path) -> np.ndarray:
 
     Args:
         path: of the picture.
+        brightness: the pixels of any picture tell how bright it is there, 0 to 255, and no label: masks of a single
+            object in sets of still images come as greyscale, black-and-white, palette or colour pictures.
 
     Returns:
         uint8 ``[H, W]``, one label per pixel.
@@ -30,7 +32,8 @@ def read_index_mask(path: str | Path) -> np.ndarray:
     """
     try:
         with Image.open(path) as picture:
-            mode, pixels = picture.mode, np.asarray(picture)
+            shown = picture.convert('L') if brightness else picture
+            mode, pixels = shown.mode, np.asarray(shown)
     except FileNotFoundError:
         raise FileNotFoundError(f'{path}: no such mask; {_EXPECTED}') from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG chunks

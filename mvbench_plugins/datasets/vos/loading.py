@@ -66,7 +66,13 @@ class LoadVOSMask(BaseTransform):
 
     Sets ``gt_seg_map``, uint8 ``[H, W]`` with the labels of the file, or None where the frame has no mask. With
     ``given_labels`` all others but 255 are background.
+
+    Args:
+        brightness: read how bright the picture is instead of labels, see ``read_index_mask``.
     """
+
+    def __init__(self, brightness: bool = False) -> None:
+        self.brightness = brightness
 
     def transform(self, results: dict) -> dict:
         """Read ``mask_path``.
@@ -76,7 +82,7 @@ class LoadVOSMask(BaseTransform):
             ValueError: it is no index mask (see ``read_index_mask``), or not as large as the frame.
         """
         path, labels = results['mask_path'], results.get('given_labels')
-        mask = None if path is None else read_index_mask(path)
+        mask = None if path is None else read_index_mask(path, self.brightness)
         if mask is not None:
             check_mask_size(path, mask.shape, results['img_path'], results['ori_shape'])
         if mask is not None and labels is not None:
