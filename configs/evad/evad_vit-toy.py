@@ -6,7 +6,7 @@ model = dict(
     data_preprocessor=dict(pad_size_divisor=16),
     backbone=dict(
         keep_rate=0.7,
-        prune_blocks=(1, 2, 3),
+        prune_blocks=(2, 3),
         out_indices=(1, 2, 3),
         img_size=96,
         patch_size=8,
