@@ -99,7 +99,7 @@ class GivenObjects:
         """Labels that a frame gives for the first time."""
         prompted = {prompt.label for prompt in self._prompts if prompt.frame == frame}
         known = {*self.labels}
-        if frame in self._masks:
+        if prompted and frame in self._masks:
             known |= {*object_labels(load_mask(self._masks[frame], frame, self._size))}
         twice = prompted & known
         if twice:
@@ -147,10 +147,14 @@ def _in_folder(folder: Path, stream: FrameStream) -> dict[int, str | Path | np.n
     else:
         expected = 'the 0-based index of its frame, such as 00000.png'
         found = {file: int(file.stem) if file.stem.isdecimal() else None for file in files}
+    by_frame: dict[int, str | Path | np.ndarray] = {}
     for file, frame in found.items():
         if frame is None:
             raise ValueError(f'mask {file}: expected {expected}')
-    return {frame: file for file, frame in found.items()}
+        if frame in by_frame:
+            raise ValueError(f'masks {by_frame[frame]} and {file.name} belong to one frame, {frame}: remove one')
+        by_frame[frame] = file
+    return by_frame
 
 
 def _check_frames(frames: Sequence[int], stream: FrameStream) -> None:

@@ -153,7 +153,10 @@ class VOSInferencer(BaseInferencer):
             video = stack.enter_context(stream.video)
             writer = None
             if out_dir is not None:
-                check_output(Path(out_dir), save, given.files)
+                read = [*given.files, *(stream.files or [])]
+                if isinstance(inputs, (str, Path)):
+                    read.append(Path(inputs).expanduser())
+                check_output(Path(out_dir), save, read)
                 writer = stack.enter_context(VOSWriter(Path(out_dir), save, video, read_palette(given.palette_file)))
             progress = stack.enter_context(Progress(disable=not self.show_progress))
             complete = False

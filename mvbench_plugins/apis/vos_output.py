@@ -17,6 +17,7 @@ from mvbench_plugins.apis.vos_drawing import draw_objects
 from mvbench_plugins.common.palette_png import write_index_map
 
 KINDS = ('overlay', 'masks', 'frames', 'json')
+OVERLAY = 'overlay.mp4'
 
 
 def check_output(out_dir: Path, save: Sequence[str], inputs: Iterable[Path]) -> None:
@@ -25,7 +26,7 @@ def check_output(out_dir: Path, save: Sequence[str], inputs: Iterable[Path]) -> 
     Args:
         out_dir: folder to write into.
         save: what to write, of :data:`KINDS`.
-        inputs: the files of given masks.
+        inputs: the video or its frames, and the files of given masks.
 
     Raises:
         ValueError: naming the option.
@@ -35,12 +36,11 @@ def check_output(out_dir: Path, save: Sequence[str], inputs: Iterable[Path]) -> 
         raise ValueError(f'save: found {save!r}, expected some of {", ".join(KINDS)}')
     if out_dir.exists() and not out_dir.is_dir():
         raise ValueError(f'out_dir: {out_dir} is a file, expected a folder')
-    folder = (out_dir / 'masks').resolve()
-    for file in inputs if 'masks' in save else ():
-        if file.resolve().parent == folder:
-            raise ValueError(
-                f'out_dir: {out_dir} holds the given mask {file}, which would be overwritten; choose another'
-            )
+    written = {(out_dir / kind).resolve() for kind in ('masks', 'frames') if kind in save}
+    overlay = (out_dir / OVERLAY).resolve() if 'overlay' in save else None
+    for file in map(Path.resolve, inputs):
+        if file.parent in written or file == overlay:
+            raise ValueError(f'out_dir: {out_dir} holds the input {file}, which would be overwritten; choose another')
 
 
 def to_record(frame: int, name: str, index_map: np.ndarray) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class VOSWriter:
             (out_dir / kind).mkdir(exist_ok=True)
         self.overlay: str | None = None
         if 'overlay' in self._save:
-            self.overlay = str(out_dir / 'overlay.mp4')
+            self.overlay = str(out_dir / OVERLAY)
             writer = AnnotatedVideoWriter(self.overlay, video.size, video.fps, 0.5, lambda _, picture: picture)
             self._video = self._stack.enter_context(writer)
 

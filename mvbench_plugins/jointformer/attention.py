@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Scores that top-k attention holds at a time, 128 MiB in single precision, and as many weights: queries go in chunks
-#: of as many as fit.
-MAX_SCORES = 2**25
+#: Scores that top-k attention holds at a time, 32 MiB in single precision, and as many weights: queries go in chunks of
+#: as many as fit. Larger ones are slower on a CPU, smaller ones would be on a GPU.
+MAX_SCORES = 2**23
 
 _SCOPES = ('all_frames', 'every_frame')
 _BLOCKS = ('all_blocks', 'half', 'last_block')

@@ -163,3 +163,6 @@ def test_masks_of_a_video_go_by_index(tmp_path):
         write_mask(masks / 'first.png', patch(a=2))
         with pytest.raises(ValueError, match=r'mask .*first\.png: expected the 0-based index of its frame'):
             GivenObjects(video, masks, [])
+        (masks / 'first.png').rename(masks / '2.png')
+        with pytest.raises(ValueError, match=r'masks .*00002\.png and 2\.png belong to one frame, 2: remove one'):
+            GivenObjects(video, masks, [])

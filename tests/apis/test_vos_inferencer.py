@@ -291,7 +291,7 @@ def detector_config() -> dict:
         (dict(save='masks'), "save: found 'masks'"),
         (dict(save=[]), r'save: found \[\]'),
         (dict(out_dir='FILE'), r'out_dir: .*first\.png is a file, expected a folder'),
-        (dict(out_dir='HERE'), r'out_dir: .* holds the given mask .*masks/first\.png, which would be overwritten'),
+        (dict(out_dir='HERE'), r'out_dir: .* holds the input .*masks/first\.png, which would be overwritten'),
         (dict(fps=-1), 'fps: found -1'),
     ],
 )
@@ -302,6 +302,15 @@ def test_wrong_outputs_are_refused_before_anything_is_computed(inferencer, tmp_p
     with pytest.raises(ValueError, match=expected):
         inferencer(video_array(), first, **options)
     assert inferencer.model.seen == [] and [path.name for path in tmp_path.iterdir()] == ['masks']
+
+
+def test_inputs_are_not_overwritten(inferencer, frames, tmp_path):
+    """Frames in the folder ``frames`` of the output, and an overlay video that is followed again."""
+    video = write_video(tmp_path / 'overlay.mp4', 2)
+    for source, kind in ((frames, 'frames'), (video, 'overlay')):
+        with pytest.raises(ValueError, match=r'out_dir: .* holds the input .*, which would be overwritten'):
+            inferencer(source, index_map(0), out_dir=tmp_path, save=[kind])
+        inferencer(source, index_map(0), out_dir=tmp_path, save=['json'])
 
 
 def test_frames_of_an_iterator_are_checked(inferencer):

@@ -43,7 +43,7 @@ def plain_stream(
                 bank = banks[k]['permanent'] + ([banks[k]['last']] if banks[k]['last'] is not None else [])
                 f16 = net.read(stem, bank, topk)
                 logit, fusion = model.mask_head(f16, net.enhance(f16, tokens[k]), stem.f8, stem.f4)
-                tokens[k] = net.update_token(fusion, tokens[k])
+                tokens[k] = net.update_token(fusion, tokens[k], topk)
                 logits.append(logit[0, 0])
             prob = soft_aggregate(torch.stack(logits).sigmoid())[1]
         if t in masks:
@@ -57,8 +57,8 @@ def plain_stream(
             continue
         for k in range(len(tokens)):
             others = sum(prob[1 + j] for j in range(len(tokens)) if j != k) + torch.zeros_like(prob[0])
-            frame = torch.cat([image, prob[1 + k][None], others[None]])[None]
-            stored, tokens[k] = net.memorize(frame, tokens[k])
+            frame = torch.cat([image, prob[1 + k][None], others[None]])[None, : 3 + net.mask_channels]
+            stored, tokens[k] = net.memorize(frame, tokens[k], topk)
             if k >= known:
                 banks.append(dict(permanent=[stored], last=None))
             elif memory_frame and most > 1:
@@ -72,10 +72,20 @@ def plain_stream(
     return out
 
 
-@pytest.mark.parametrize(('most', 'topk'), [(1, dict(k=3)), (2, None), (2, dict(k=5, scope='every_frame'))])
-def test_stream_follows_the_paper(most, topk):
+@pytest.mark.parametrize(
+    ('most', 'topk', 'mask_channels'),
+    [
+        (1, dict(k=3), 2),
+        (2, None, 2),
+        (2, dict(k=5, scope='every_frame'), 2),
+        (3, dict(k=2, blocks='half', token=True), 2),
+        (2, dict(k=3, blocks='last_block'), 1),  # as in stage 0: objects do not see the others
+    ],
+)
+def test_stream_follows_the_paper(most, topk, mask_channels):
     """Objects that enter together are read together, and stems are shared: same numbers as one by one."""
-    model = build(test_cfg=dict(mem_every=2, max_memory_frames=most, topk=topk))
+    test_cfg = dict(mem_every=2, max_memory_frames=most, topk=topk)
+    model = build(backbone=dict(mask_channels=mask_channels), test_cfg=test_cfg)
     frames = torch.randn(7, 3, 48, 64, generator=torch.Generator().manual_seed(1))
     masks = {t: torch.zeros(n, 48, 64, dtype=torch.uint8) for t, n in ((0, 2), (3, 1))}
     masks[0][0, 5:30, 5:25] = masks[0][1, 10:40, 30:60] = masks[3][0, 20:44, 4:30] = 1
