@@ -110,7 +110,7 @@ class ReproducibleWheel(bdist_wheel):
             path.chmod(plain_mode(path))
 
 
-extras = {name: read_requirements(name) for name in ('optional', 'tests')}
+extras = {name: read_requirements(name) for name in ('optional', 'tests', 'demo')}
 extras['all'] = sorted({requirement for group in extras.values() for requirement in group})
 
 setup(

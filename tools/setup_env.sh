@@ -15,7 +15,7 @@
 # mvbench/wheels there), and pip's own: PIP_INDEX_URL, PIP_NO_INDEX, PIP_FIND_LINKS, ...
 
 # quickstart.sh and test.sh source this file. It sets py (the environment's Python), activate (the command) and rest (the
-# options it does not know, if the caller sets other_options=1). with_tests=1 adds requirements/tests.txt and spconv.txt;
+# options it does not know, if the caller sets other_options=1). with_tests=1 adds requirements/{tests,demo,spconv}.txt;
 # banner is printed first.
 
 set -euo pipefail
@@ -225,10 +225,13 @@ set_up() {
         fingerprint >"$prefix/mvbench_setup.stamp"
         exec 9>&-
     fi
-    if [ "${with_tests:-0}" = 1 ] && ! pins_met "$requirements/tests.txt"; then
-        log=$prefix/mvbench_setup.log
-        run_logged 'test tools' '' pip install -r "$requirements/tests.txt"
-    fi
+    local group
+    for group in tests demo; do
+        if [ "${with_tests:-0}" = 1 ] && ! pins_met "$requirements/$group.txt"; then
+            log=$prefix/mvbench_setup.log
+            run_logged "$group tools" '' pip install -r "$requirements/$group.txt"
+        fi
+    done
     if [ "${with_tests:-0}" = 1 ] && ! pins_met "$requirements/spconv.txt"; then
         log=$prefix/mvbench_setup.log
         run_logged 'spconv' '' pip install --no-deps -r "$requirements/spconv.txt"

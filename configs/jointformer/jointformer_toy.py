@@ -13,9 +13,10 @@ model = dict(
         pos_grid=6,
         # Narrow layers need larger weights than the published ones for attention to tell tokens apart from the start.
         init_cfg=dict(type='Xavier', layer='Linear', distribution='uniform'),
+        keys_as_queries=True,
     ),
     mask_head=dict(embed_dims=embed_dims),
-    loss_ce=dict(start=2000, end=5000),
+    loss_ce=dict(start=2000, end=4500),
     test_cfg=dict(max_memory_frames=3, topk=dict(k=40)),
 )
 
@@ -43,8 +44,8 @@ train_dataloader = dict(
 test_dataloader = dict(num_workers=1, dataset=dict(type='DAVISDataset', data_root=data_root, split='val'))
 val_dataloader = test_dataloader
 
-iterations = 7000
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=3500)
+iterations = 6000
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=3000)
 param_scheduler = [
     dict(type='LinearLR', by_epoch=False, start_factor=0.01, begin=0, end=100),
     dict(
@@ -57,5 +58,5 @@ optim_wrapper = dict(
 auto_scale_lr = dict(enable=False, base_batch_size=4)
 randomness = dict(seed=0)
 
-default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=3500, save_best='vos/J&F', rule='greater'))
+default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=3000, save_best='vos/J&F', rule='greater'))
 custom_hooks = [dict(type='VOSCurriculumHook', max_jumps=[(0.0, 3), (0.1, 5), (0.3, 8), (0.9, 5)])]

@@ -51,6 +51,8 @@ class JointConvMAE(BaseModule):
         enhance_depth: blocks that enhance a feature by the compressed token.
         pos_grid: rows and columns of the position table.
         mask_channels: of a memory frame: 2 for the object's own mask and the sum of the others', 1 for its own only.
+        keys_as_queries: start the keys of the joint blocks with the weights of their queries. Tokens then attend to
+            their like from the first step on, which networks without pretraining take long to find out.
         init_cfg: as in mmengine.
 
     Raises:
@@ -67,6 +69,7 @@ class JointConvMAE(BaseModule):
         enhance_depth: int = 1,
         pos_grid: int = 24,
         mask_channels: int = 2,
+        keys_as_queries: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -78,6 +81,7 @@ class JointConvMAE(BaseModule):
             )
         self.embed_dims = tuple(embed_dims)
         self.mask_channels = mask_channels
+        self.keys_as_queries = keys_as_queries
         self.patch_embed1_query = ConvPatchEmbed(3, first, 4)
         self.patch_embed1_memory = ConvPatchEmbed(3 + mask_channels, first, 4)
         self.patch_embed2 = ConvPatchEmbed(first, second, 2)
@@ -101,6 +105,10 @@ class JointConvMAE(BaseModule):
                 nn.init.trunc_normal_(module.weight, std=0.02, a=-2.0, b=2.0)
                 nn.init.zeros_(module.bias)
         super().init_weights()
+        if self.keys_as_queries:
+            for block in self.blocks3:
+                queries, keys, _ = block.attn.qkv.weight.data.chunk(3)
+                keys.copy_(queries)
 
     def stem(self, image: Tensor) -> QueryStem:
         """Features of frames that are to be segmented, up to the joint blocks.

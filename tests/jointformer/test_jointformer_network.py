@@ -328,6 +328,16 @@ def test_channels_that_do_not_divide_are_refused():
         JointFormerMaskHead(embed_dims=(32, 48, 100))
 
 
+def test_tokens_attend_to_their_like_if_keys_start_as_queries():
+    backbone = JointConvMAE(embed_dims=(32, 48, 96), depths=(1, 1, 2), num_heads=3, keys_as_queries=True)
+    backbone.init_weights()
+    for block in backbone.blocks3:
+        queries, keys, values = block.attn.qkv.weight.chunk(3)
+        assert torch.equal(keys, queries) and not torch.equal(values, queries)
+    queries, keys, _ = backbone.blocks4[0].attn.qkv.weight.chunk(3)
+    assert not torch.equal(keys, queries)
+
+
 def test_weights_start_as_published():
     torch.manual_seed(0)
     backbone = JointConvMAE(embed_dims=(32, 48, 96), depths=(1, 1, 2), num_heads=3)

@@ -1,0 +1,80 @@
+"""Which configs and checkpoints the page offers: those of the suite, and those of the runs on this machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mvbench_plugins
+from mvbench_plugins.demo.tasks import Task
+
+_PLUGIN = re.compile(r"['\"]mvbench_plugins\.(\w+)['\"]")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of weights of a run on this machine.
+
+    Attributes:
+        path: the file.
+        config: name of the config that the runner has left beside it, None without.
+    """
+
+    path: Path
+    config: str | None
+
+
+class Catalogue:
+    """Names that visitors choose from; whatever is not in it cannot be chosen.
+
+    Args:
+        work_dirs: folder with the folders of runs; it is read anew at each question, as trainings go on meanwhile.
+    """
+
+    def __init__(self, work_dirs: Path) -> None:
+        self.work_dirs = work_dirs
+
+    def configs(self, task: Task) -> dict[str, Path]:
+        """Configs for a task by name: those of runs first, newest first, then those of the suite."""
+        found = {str(path.relative_to(self.work_dirs)): path for path in self._run_configs() if _suits(path, task)}
+        for plugin in task.plugins:
+            paths = sorted((_suite_configs() / plugin).glob('*.py'))
+            found |= {path.stem: path for path in paths if re.match(task.names, path.stem)}
+        return found
+
+    def checkpoints(self, task: Task) -> dict[str, Checkpoint]:
+        """Checkpoints for a task by name, newest first; those without a config beside them are offered for all."""
+        found = {}
+        for path in _newest_first(self.work_dirs.rglob('*.pth')):
+            beside = sorted(config for config in path.parent.glob('*.py') if _plugins(config))
+            suitable = [config for config in beside if _suits(config, task)]
+            if suitable or not beside:
+                config = str(suitable[0].relative_to(self.work_dirs)) if suitable else None
+                found[str(path.relative_to(self.work_dirs))] = Checkpoint(path, config)
+        return found
+
+    def _run_configs(self) -> list[Path]:
+        folders = {path.parent for path in self.work_dirs.rglob('*.pth')}
+        return _newest_first(config for folder in folders for config in folder.glob('*.py'))
+
+
+def _suite_configs() -> Path:
+    package = Path(mvbench_plugins.__file__).parent
+    installed = package / '.mim' / 'configs'
+    return installed if installed.is_dir() else package.parent / 'configs'
+
+
+def _plugins(config: Path) -> set[str]:
+    """The plugins that a config as runners dump it imports; it is read, not run."""
+    return set(_PLUGIN.findall(config.read_text(encoding='utf-8', errors='replace')))
+
+
+def _suits(config: Path, task: Task) -> bool:
+    text = config.read_text(encoding='utf-8', errors='replace')
+    return bool(_plugins(config) & set(task.plugins)) and re.search(task.models, text) is not None
+
+
+def _newest_first(paths: Iterable[Path]) -> list[Path]:
+    return sorted((path for path in paths if path.is_file()), key=lambda path: (-path.stat().st_mtime, str(path)))
