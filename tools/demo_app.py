@@ -25,6 +25,8 @@ if (ROOT / 'mvbench_plugins').is_dir():
     # the tools of a checkout run the checkout's own package, installed or not, and never another installed copy
     sys.path.insert(0, str(ROOT))
 
+from mvbench_plugins.demo.sessions import Sessions  # noqa: E402
+
 
 def parse_args() -> argparse.Namespace:
     """Parses the command line."""
@@ -55,7 +57,6 @@ def main() -> None:
     # torch and Gradio take seconds to import: not before the command line is known to be right
     from mvbench_plugins.demo.catalogue import Catalogue
     from mvbench_plugins.demo.service import DemoService
-    from mvbench_plugins.demo.sessions import Sessions
 
     # As Ctrl-C: the temporary files are deleted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

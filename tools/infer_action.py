@@ -17,7 +17,6 @@ Examples:
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -151,16 +150,10 @@ def infer(args: argparse.Namespace) -> dict:
 def main() -> None:
     """Detects, and tells what was found and where it stands."""
     args = parse_args()
-    warnings.formatwarning = lambda message, *_: f'warning: {message}\n'
     cli.check_checkpoint(args.checkpoint, '--checkpoint')
     written = ' and '.join(path for path in (args.out, args.json) if path)
-    try:
+    with cli.told_in_one_line(written):
         result = infer(args)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        raise SystemExit(f'error: {error}') from None
-    except KeyboardInterrupt:
-        print(f'\ninterrupted: what was found until now stands in {written}', file=sys.stderr)
-        raise SystemExit(130) from None
     people = sum(len(record['detections']) for record in result['predictions'])
     print(f'{result["video"]["frames"]} frames, {len(result["predictions"])} key frames, {people} people: {written}')
 

@@ -16,9 +16,7 @@ Examples:
 """
 
 import argparse
-import signal
 import sys
-import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,20 +98,10 @@ def infer(args: argparse.Namespace) -> dict:
 def main() -> None:
     """Detects, and tells what was found and where it stands."""
     args = parse_args()
-    warnings.formatwarning = lambda message, *_: f'warning: {message}\n'
     cli.check_checkpoint(args.checkpoint, '--checkpoint')
-    # As Ctrl-C: what was found until then is written, and a video finished.
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     written = ' and '.join(path for path in (args.out, args.json, args.nuscenes_json) if path)
-    try:
+    with cli.told_in_one_line(written):
         result = infer(args)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        raise SystemExit(f'error: {error}') from None
-    except KeyboardInterrupt:
-        print('\ninterrupted: video and json hold what was found until now', file=sys.stderr)
-        raise SystemExit(130) from None
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     shown = sum(score >= args.score_thr for frame in result['predictions'] for score in frame['scores_3d'])
     print(f'{len(result["predictions"])} frames, {shown} boxes of score {args.score_thr:g} or more: {written}')
 

@@ -16,9 +16,7 @@ Examples:
 """
 
 import argparse
-import signal
 import sys
-import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,19 +136,9 @@ def infer(args: argparse.Namespace) -> dict:
 def main() -> None:
     """Follows the objects, and tells what was found and where it stands."""
     args = parse_args()
-    warnings.formatwarning = lambda message, *_: f'warning: {message}\n'
     cli.check_checkpoint(args.checkpoint, '--checkpoint')
-    # As Ctrl-C: what was found until then is written, and a video finished.
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with cli.told_in_one_line(args.out):
         result = infer(args)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        raise SystemExit(f'error: {error}') from None
-    except KeyboardInterrupt:
-        print(f'\ninterrupted: what was found until now stands in {args.out}', file=sys.stderr)
-        raise SystemExit(130) from None
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     objects = {found['id'] for record in result['predictions'] for found in record['objects']}
     print(f'{result["video"]["frames"]} frames, {len(objects)} objects: {", ".join(args.save)} in {args.out}')
 

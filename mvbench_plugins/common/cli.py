@@ -1,4 +1,4 @@
-"""What tools/train.py and tools/test.py share: arguments, the config they end in, and checks before work is lost.
+"""What the tools share: arguments, the config they end in, checks before work is lost, and how they end.
 
 A mistake of the user ends a tool with one message and exit status 1 (:class:`SystemExit`), not with a traceback.
 """
@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -182,6 +183,32 @@ def located_errors(cfg: Config) -> Iterator[None]:
         if not places:
             raise
         raise KeyError(f'{message} In {cfg.filename} (with its bases and options): {", ".join(places)}') from error
+
+
+@contextmanager
+def told_in_one_line(written: str) -> Iterator[None]:
+    """What a tool for inference runs in: warnings and mistakes take one line each.
+
+    Ctrl-C and SIGTERM both raise KeyboardInterrupt, so that the files are finished with what was found until then.
+
+    Args:
+        written: names the files, for the message of an interruption.
+
+    Raises:
+        SystemExit: with a message and status 1 for a mistake of the user, with 130 for an interruption.
+    """
+    usual, warnings.formatwarning = warnings.formatwarning, lambda message, *_: f'warning: {message}\n'
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise SystemExit(f'error: {error}') from None
+    except KeyboardInterrupt:
+        print(f'\ninterrupted: what was found until now stands in {written}', file=sys.stderr)
+        raise SystemExit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        warnings.formatwarning = usual
 
 
 def end_with_launcher() -> None:

@@ -305,7 +305,7 @@ def test_tool_finishes_its_files_when_it_is_told_to_end(run_tool, checkpoint, tm
     out, records = tmp_path / 'o.mp4', tmp_path / 'o.json'
     with pytest.raises(SystemExit, match='130'):
         run_tool(SCENE, '--checkpoint', checkpoint, '--device', 'cpu', '--out', out, '--json', records)
-    assert 'video and json hold what was found until now' in capsys.readouterr().err
+    assert 'what was found until now stands in' in capsys.readouterr().err
     assert len(read_frames(out)) == len(json.loads(records.read_text())['frames']) == 3
 
 
