@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.visualization import Visualizer
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tests' / 'parity'))
 torch.set_num_threads(2)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def own_visualizers() -> Iterator[None]:
+    """Visualizers are global by name, and configs all use one: an inferencer's would take the records of later runs."""
+    yield
+    kinds = [Visualizer]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        kind._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')
