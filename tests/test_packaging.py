@@ -161,7 +161,9 @@ def test_metadata_names_the_module_and_leaves_torch_to_the_user(wheels: dict[str
     always = {name.split('=')[0].split('<')[0] for name in required if 'extra ==' not in name}
     assert 'numpy' in always
     assert not always & {'torch', 'mmengine', 'mmcv', 'mmdet', 'mmdet3d', 'mmaction2'}
-    assert {'optional', 'tests', 'all'} == {line.split()[1] for line in lines if line.startswith('Provides-Extra:')}
+    assert {'optional', 'tests', 'demo', 'all'} == {
+        line.split()[1] for line in lines if line.startswith('Provides-Extra:')
+    }
 
 
 def test_editable_install_links_to_the_checkout(wheels: dict[str, Path], checkout: Path) -> None:
