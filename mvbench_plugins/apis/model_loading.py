@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
-import mvbench_plugins
 import mvbench_plugins.common.checkpoint  # noqa: F401  (loads local files with errors that name them)
+from mvbench_plugins.common.suite_configs import suite_configs
 
 
 def find_config(model: str | Path) -> Path:
@@ -22,11 +22,9 @@ def find_config(model: str | Path) -> Path:
     """
     if Path(model).is_file():
         return Path(model)
-    package = Path(mvbench_plugins.__file__).parent
-    for root in (package / '.mim' / 'configs', package.parent / 'configs'):
-        found = sorted(root.glob(f'*/{Path(model).name.removesuffix(".py")}.py'))
-        if found and Path(model).name == str(model):
-            return found[0]
+    found = sorted(suite_configs().glob(f'*/{Path(model).name.removesuffix(".py")}.py'))
+    if found and Path(model).name == str(model):
+        return found[0]
     raise FileNotFoundError(
         f'config {model} does not exist: neither a file (current folder: {Path.cwd()}) nor the name of a config of '
         'this suite'

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import mvbench_plugins
+from mvbench_plugins.common.suite_configs import suite_configs
 from mvbench_plugins.demo.tasks import Task
 
 _PLUGIN = re.compile(r"['\"]mvbench_plugins\.(\w+)['\"]")
@@ -40,7 +40,7 @@ class Catalogue:
         """Configs for a task by name: those of runs first, newest first, then those of the suite."""
         found = {str(path.relative_to(self.work_dirs)): path for path in self._run_configs() if _suits(path, task)}
         for plugin in task.plugins:
-            paths = sorted((_suite_configs() / plugin).glob('*.py'))
+            paths = sorted((suite_configs() / plugin).glob('*.py'))
             found |= {path.stem: path for path in paths if re.match(task.names, path.stem)}
         return found
 
@@ -58,12 +58,6 @@ class Catalogue:
     def _run_configs(self) -> list[Path]:
         folders = {path.parent for path in self.work_dirs.rglob('*.pth')}
         return _newest_first(config for folder in folders for config in folder.glob('*.py'))
-
-
-def _suite_configs() -> Path:
-    package = Path(mvbench_plugins.__file__).parent
-    installed = package / '.mim' / 'configs'
-    return installed if installed.is_dir() else package.parent / 'configs'
 
 
 def _plugins(config: Path) -> set[str]:

@@ -8,8 +8,8 @@ import torch
 from mmdet.structures import TrackDataSample
 from torch import Tensor
 
-#: Pixels that are neither object nor background; alone on the first map of a video it is an object (DAVIS 2016).
-IGNORED = 255
+from mvbench_plugins.datasets.vos.index_masks import VOID
+
 _MAX_OBJECTS = 254
 
 
@@ -25,13 +25,13 @@ def unknown_labels(labels: Tensor, known: Sequence[int], source: str) -> list[in
         ValueError: values are no labels, or there would be more objects than an index map can hold.
     """
     found = [label for label in labels.unique().tolist() if label != 0]
-    if found and not 0 < min(found) <= max(found) <= IGNORED:
+    if found and not 0 < min(found) <= max(found) <= VOID:
         raise ValueError(
             f'{source}: its mask has labels from {min(found)} to {max(found)}, expected 1 to {_MAX_OBJECTS} for '
-            f'objects, 0 for background and {IGNORED} for pixels to ignore; renumber the objects'
+            f'objects, 0 for background and {VOID} for pixels to ignore; renumber the objects'
         )
     if len({*found, *known}) > 1:
-        found = [label for label in found if label != IGNORED]
+        found = [label for label in found if label != VOID]
     new = [label for label in found if label not in known]
     if len(known) + len(new) > _MAX_OBJECTS:
         raise ValueError(
