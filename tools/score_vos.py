@@ -9,8 +9,11 @@ Example:
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,15 +22,12 @@ if (ROOT / 'mvbench_plugins').is_dir():
     sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from mmdet.structures import DetDataSample  # noqa: E402
-from mmengine.structures import PixelData  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from mvbench_plugins.datasets.vos import VOSDataset  # noqa: E402
 from mvbench_plugins.datasets.vos.layout import shortened  # noqa: E402
 from mvbench_plugins.evaluation.fast_masks import read_mask  # noqa: E402
-from mvbench_plugins.evaluation.vos_metric import VOSMetric  # noqa: E402
+from mvbench_plugins.evaluation.vos_metric import Row, VOSMetric  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,7 +51,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--keep-last', action='store_true', help='score the last frame of each video too')
     parser.add_argument('--ignore-void', action='store_true', help='leave out pixels of label 255 (VOST)')
-    parser.add_argument('--threads', type=int, default=2, help='threads that measure (default: 2)')
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument(
+        '--workers', type=int, default=cores, help='processes, each of which scores whole videos (default: %(default)s)'
+    )
     return parser.parse_args()
 
 
@@ -65,22 +68,37 @@ def check_predictions(folder: str, videos: list[str]) -> None:
         )
 
 
-def predicted_masks(frames: Iterable[dict], folder: str, optional: bool) -> Iterator[np.ndarray | None]:
-    """Yields the masks of a video from files; None for one that is missing and optional."""
+def predicted_masks(frames: Iterable[dict], folder: str, optional: bool) -> Iterator[tuple[dict, Path | None]]:
+    """Yields the frames of a video and the files of their masks; None for one that is missing and optional."""
     for frame in frames:
         path = Path(folder, frame['video_name'], f'{frame["frame_name"]}.png')
-        # A copy, since torch does not take arrays that cannot be written to.
-        yield None if optional and not path.exists() else read_mask(path).copy()
+        yield frame, None if optional and not path.exists() else path
 
 
-def copied_masks(frames: Iterable[dict]) -> Iterator[np.ndarray]:
-    """Yields the masks that have been given so far, a later one on top of earlier ones."""
+def copied_masks(frames: Iterable[dict]) -> Iterator[tuple[dict, np.ndarray]]:
+    """Yields the frames and the masks that have been given so far, a later one on top of earlier ones."""
     copied = np.uint8(0)
     for frame in frames:
         if frame['annotated']:
             given = read_mask(frame['mask_path'])
             copied = np.where(np.isin(given, frame['given_labels']), given, copied)
-        yield copied
+        yield frame, copied
+
+
+def make_metric(args: argparse.Namespace) -> VOSMetric:
+    """Makes the metric that the command line asks for."""
+    return VOSMetric(skip_last=not args.keep_last, ignore_void=args.ignore_void)
+
+
+def score_video(args: argparse.Namespace, info: dict) -> list[Row]:
+    """Scores the frames of one video; runs in a process of its own."""
+    metric = make_metric(args)
+    frames = info['images']
+    masks = copied_masks(frames) if args.copy_given else predicted_masks(frames, args.predictions, args.only_predicted)
+    for frame, mask in masks:
+        metric.add_frame(frame | dict(save=mask is not None), mask)
+    metric.wait()
+    return metric.results
 
 
 def main() -> None:
@@ -89,25 +107,18 @@ def main() -> None:
     try:
         folders = dict(img=args.annotations, mask=args.annotations)
         videos = VOSDataset(args.list, data_prefix=folders, annotations=args.given, test_mode=True)
-        metric = VOSMetric(skip_last=not args.keep_last, ignore_void=args.ignore_void, num_threads=args.threads)
         infos = [videos.get_data_info(index) for index in range(len(videos))]
         if not args.copy_given:
             check_predictions(args.predictions, [info['video_name'] for info in infos])
-        with tqdm(total=sum(info['video_length'] for info in infos), unit='frame') as progress:
-            for info in infos:
-                frames = info['images']
-                if args.copy_given:
-                    masks = copied_masks(frames)
-                else:
-                    masks = predicted_masks(frames, args.predictions, args.only_predicted)
-                for frame, mask in zip(frames, masks):
-                    sample = DetDataSample(metainfo=frame | dict(save=mask is not None))
-                    if mask is not None:
-                        sample.pred_sem_seg = PixelData(sem_seg=torch.from_numpy(mask)[None])
-                    # As an evaluator hands it over; a TrackDataSample prints what it is given, for nothing.
-                    metric.process({}, [dict(video_data_samples=[sample])])
-                    progress.update()
-            figures = metric.evaluate(len(infos))
+        metric = make_metric(args)
+        with (
+            ProcessPoolExecutor(max(1, args.workers)) as pool,
+            tqdm(total=sum(info['video_length'] for info in infos), unit='frame') as progress,
+        ):
+            for info, rows in zip(infos, pool.map(partial(score_video, args), infos)):
+                metric.results += rows
+                progress.update(info['video_length'])
+        figures = metric.evaluate(len(infos))
     except (ValueError, OSError) as error:
         raise SystemExit(f'score_vos.py: error: {error}') from None
     for name, value in figures.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 
@@ -12,13 +13,15 @@ from mvbench_plugins.datasets.vos.index_masks import read_index_mask
 
 _SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _GREY, _PALETTE = 0, 3  # colour types of PNG
+_ZLIB_HEADER = 2  # bytes before the deflated data
 
 
 def read_mask(path: str | os.PathLike) -> np.ndarray:
     """Reads the labels of a mask; the same as :func:`read_index_mask`, and as strict.
 
     Most annotations are PNG files of 8 bits a pixel in which no row is filtered (Pillow writes palette images so):
-    once inflated these are the labels. All others, and broken ones, are left to Pillow.
+    once inflated these are the labels. All others, and broken ones, are left to Pillow. The checksum of the rows,
+    which can take longer than inflating them, is left out; Pillow does not look at it either.
 
     Args:
         path: Of the mask.
@@ -35,7 +38,7 @@ def read_mask(path: str | os.PathLike) -> np.ndarray:
             mask = _plain_png(file.read())
     except (OSError, struct.error, zlib.error):
         mask = None
-    return read_index_mask(path) if mask is None else mask
+    return read_index_mask(Path(path)) if mask is None else mask
 
 
 def _plain_png(data: bytes) -> np.ndarray | None:
@@ -52,7 +55,8 @@ def _plain_png(data: bytes) -> np.ndarray | None:
         elif kind == b'IDAT':
             parts.append(data[position + 8 : position + 8 + length])
         position += length + 12  # length, kind and checksum
-    rows = np.frombuffer(zlib.decompress(b''.join(parts), bufsize=height * (width + 1)), np.uint8)
+    packed = memoryview(b''.join(parts))[_ZLIB_HEADER:]
+    rows = np.frombuffer(zlib.decompress(packed, -zlib.MAX_WBITS, height * (width + 1)), np.uint8)
     if rows.size != height * (width + 1):
         return None
     rows = rows.reshape(height, width + 1)

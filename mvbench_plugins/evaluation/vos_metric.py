@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from mmdet.evaluation.metrics import BaseVideoMetric
 from mmdet.registry import METRICS
-from mmdet.structures import DetDataSample
 from mmengine.logging import print_log
 from terminaltables import AsciiTable
 
@@ -51,7 +50,8 @@ class VOSMetric(BaseVideoMetric):
             object to ``<outfile_prefix>.csv``.
         layout: benchmark whose submission layout the files have, see ``result_writer.LAYOUTS``.
         format_only: only write, for a server that has the ground truth.
-        num_threads: threads that measure and write.
+        num_threads: threads that measure and write, beside the one that runs the model. Measures are many short steps
+            that hold Python's lock: more than one thread pays only where large files are written.
         collect_device: see ``BaseMetric``.
         prefix: see ``BaseMetric``.
 
@@ -73,7 +73,7 @@ class VOSMetric(BaseVideoMetric):
         outfile_prefix: str | None = None,
         layout: str = 'davis',
         format_only: bool = False,
-        num_threads: int = 2,
+        num_threads: int = 1,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
@@ -85,7 +85,7 @@ class VOSMetric(BaseVideoMetric):
         self.skip_first = skip_first
         self.skip_last = skip_last
         self.ignore_void = ignore_void
-        self.seen = None if meta_file is None else read_seen(meta_file, seen_classes)
+        self.seen = None if meta_file is None or seen_classes is None else read_seen(meta_file, seen_classes)
         self.writer = None if outfile_prefix is None else ResultWriter(outfile_prefix, layout)
         self.format_only = format_only
         self.num_threads = num_threads
@@ -102,11 +102,20 @@ class VOSMetric(BaseVideoMetric):
         """
         for track_sample in data_samples:
             for sample in track_sample['video_data_samples']:
-                self._take(sample)
+                predicted = sample.get('pred_sem_seg')
+                self.add_frame(sample.metainfo, None if predicted is None else predicted.sem_seg[0])
 
-    def _take(self, sample: DetDataSample) -> None:
-        """Hand one frame over to the threads."""
-        meta = sample.metainfo
+    def add_frame(self, meta: dict, mask: torch.Tensor | np.ndarray | Path | None) -> None:
+        """Hand one frame over to the threads; the frames of a video have to come in order.
+
+        Args:
+            meta: meta information of the frame's data sample.
+            mask: predicted labels ``(height, width)``, or their file; None is wrong in frames that are scored or saved.
+
+        Raises:
+            ValueError: see :meth:`process`.
+            FileNotFoundError: the file of an earlier frame's mask is missing.
+        """
         truth_path = None if self.format_only or not meta['save'] else meta['gt_mask_path']
         if meta['frame_id'] == 0:
             self.given.pop(meta['video_name'], None)
@@ -117,24 +126,25 @@ class VOSMetric(BaseVideoMetric):
         known += new
         if truth_path is None and (self.writer is None or not meta['save']):
             return
-        if 'pred_sem_seg' not in sample:
+        if mask is None:
             raise ValueError(
                 f'frame {meta["frame_name"]} of video {meta["video_name"]!r} has no pred_sem_seg; '
                 'expected the labels of its pixels as the model predicts them'
             )
-        mask = sample.pred_sem_seg.sem_seg
-        mask = mask.cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
+        if isinstance(mask, torch.Tensor):
+            mask = mask.cpu().numpy()
+        if isinstance(mask, np.ndarray):
+            mask = mask.astype(np.uint8, copy=False)
         labels = {label: self.skip_first and label in new for label in known}
         if self.pool is None:
             self.pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix='vos_metric')
-        self.waiting.append(
-            self.pool.submit(self._measure, mask[0].astype(np.uint8, copy=False), labels, meta, truth_path)
-        )
+        self.waiting.append(self.pool.submit(self._measure, mask, labels, meta, truth_path))
         while len(self.waiting) > _WAITING * self.num_threads:
             self.results.append(self.waiting.popleft().result())
 
-    def _measure(self, mask: np.ndarray, labels: dict[int, bool], meta: dict, truth_path: str | None) -> Row:
+    def _measure(self, mask: np.ndarray | Path, labels: dict[int, bool], meta: dict, truth_path: str | None) -> Row:
         """Write and score one frame, but for labels that are to be left out (True); runs in a thread."""
+        mask = read_mask(mask) if isinstance(mask, Path) else mask
         name = None
         if self.writer is not None and meta['save']:
             name = self.writer.write(meta['video_name'], meta['frame_name'], mask, meta['palette_path'])
@@ -152,8 +162,8 @@ class VOSMetric(BaseVideoMetric):
             scores |= zip(counted, map(tuple, frame_measures(mask, truth, counted, void).tolist()))
         return meta['video_name'], meta['frame_id'], scores, name
 
-    def evaluate(self, size: int = 1) -> dict[str, float]:
-        """Wait for the threads, collect from all ranks and compute the metrics; see ``BaseVideoMetric``."""
+    def wait(self) -> None:
+        """Wait for the threads; then ``results`` has a row of each frame."""
         try:
             while self.waiting:
                 self.results.append(self.waiting.popleft().result())
@@ -163,6 +173,10 @@ class VOSMetric(BaseVideoMetric):
             self.pool = None
             self.waiting.clear()
             self.given.clear()
+
+    def evaluate(self, size: int = 1) -> dict[str, float]:
+        """Wait for the threads, collect from all ranks and compute the metrics; see ``BaseVideoMetric``."""
+        self.wait()
         return super().evaluate(size)
 
     def compute_metrics(self, results: list[Row]) -> dict[str, float]:
@@ -202,8 +216,8 @@ class VOSMetric(BaseVideoMetric):
         for video, frames in sorted(videos.items()):
             ordered = [frames[frame] for frame in sorted(frames)]
             for label in ordered[-1]:  # the last frame knows all objects
-                scores = [frame.get(label) for frame in ordered[: len(ordered) - self.skip_last]]
-                counted = [values for values in scores if values is not None]
+                found = [frame.get(label) for frame in ordered[: len(ordered) - self.skip_last]]
+                counted = [values for values in found if values is not None]
                 if counted:
                     objects.append(ObjectScores(video, label, np.array(counted)))
                 else:
@@ -215,7 +229,7 @@ class VOSMetric(BaseVideoMetric):
         videos = defaultdict(list)
         for one in objects:
             videos[one.video].append(one.means)
-        rows = [['video', 'objects', 'J&F', 'J', 'F']]
+        rows: list[list[object]] = [['video', 'objects', 'J&F', 'J', 'F']]
         for video, means in videos.items():
             rows.append([video, len(means), *(f'{value:.3f}' for value in (np.mean(means), *np.mean(means, axis=0)))])
         print_log(f'\n{AsciiTable(rows).table}', 'current')

@@ -237,6 +237,25 @@ def test_masks_are_not_kept(tmp_path):
     assert not metric.results and not metric.waiting  # ready for the next evaluation
 
 
+def test_masks_in_files_count_as_those_in_memory(three_videos, tmp_path):
+    videos, predictions = three_videos
+    written = Videos(tmp_path / 'predicted', predictions)
+    found = []
+    for threads in (1, 3):
+        metric = METRICS.build(dict(type='VOSMetric', num_threads=threads))
+        for video, masks in predictions.items():
+            for frame, sample in enumerate(videos.samples(video, masks)):
+                metric.add_frame(sample['video_data_samples'][0].metainfo, written.path(video, frame))
+        found.append(metric.evaluate(len(predictions)))
+    assert found == [videos.evaluate(predictions)] * 2
+    written.path('b', 1).unlink()
+    first, second, *_ = videos.samples('b', predictions['b'])
+    for frame, sample in enumerate((first, second)):
+        metric.add_frame(sample['video_data_samples'][0].metainfo, written.path('b', frame))
+    with pytest.raises(FileNotFoundError, match='00001.png: no such mask'):
+        metric.evaluate()
+
+
 def test_bad_input_is_named(tmp_path):
     videos = Videos(tmp_path / 'gt', {'v': [square(1, 4)] * 3})
     small = np.zeros((12, 20), np.uint8)
