@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from mmengine.visualization import Visualizer
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tests' / 'parity'))
-torch.set_num_threads(2)
+torch.set_num_threads(1 if 'PYTEST_XDIST_WORKER' in os.environ else 2)  # two cores, whoever shares them
 # A run in the background of a shell starts with Ctrl-C ignored, which tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

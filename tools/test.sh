@@ -17,4 +17,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh" "$@"
 cd "$root"
 "$py" -m ruff check .
 "$py" -m mypy
-exec "$py" -m pytest "${rest[@]}"
+# Two processes with one thread each: most tests cannot use two.
+export OMP_NUM_THREADS=1
+exec "$py" -m pytest -n 2 --dist loadfile "${rest[@]}"
