@@ -9,21 +9,31 @@ The releases meant here are mmengine 0.10.7, mmcv 2.1.0, mmdet 3.3.0, mmaction2 
 PyTorch >= 2.6 (the first that loads checkpoints with ``weights_only=True``).
 """
 
+import os
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import IO, Any
 
 import mmengine.dist.utils as dist_utils
+import mmengine.hooks.checkpoint_hook as mmengine_checkpoint_hook
+import mmengine.runner as mmengine_runner
 import mmengine.runner.checkpoint as mmengine_checkpoint
+import mmengine.runner.runner as mmengine_runner_module
 import numpy as np
 import torch
 from mmengine.config import ConfigDict
 from mmengine.device import get_device
+from mmengine.dist import is_main_process
+from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import Runner
 
+from .common.whole_files import written_whole
+from .common.work_dir_lock import locked_work_dir
 from .version_check import check_foundation, check_operators
 
 _HISTORY_STATISTICS = ('current', 'max', 'mean', 'min')
@@ -41,6 +51,8 @@ def apply() -> None:
     quiet_pkg_resources()
     allow_mmengine_checkpoints()
     distrust_urls()
+    save_checkpoints_whole()
+    lock_work_dirs()
     allow_cpu_process_groups()
     allow_cpu_model_wrapper()
     restore_numpy_nan()
@@ -100,6 +112,73 @@ def distrust_urls() -> None:
     """
     if not isinstance(mmengine_checkpoint.load_url, partial):
         mmengine_checkpoint.load_url = partial(mmengine_checkpoint.load_url, weights_only=True)
+
+
+def save_checkpoints_whole() -> None:
+    """Lets a checkpoint on a local disk, and the file ``last_checkpoint``, replace older ones only when it is whole.
+
+    Cures: ``RuntimeError: PytorchStreamReader failed reading zip archive`` on resume, after a run was killed, or found
+    the disk full, while it saved. mmengine writes over the files in place, and after a new best score it saves the
+    checkpoint that ``last_checkpoint`` names a second time. It also removes outdated ones, such as the best one until
+    then, before the new one is written; here they wait for that.
+    Upstream: no issue found. Unnecessary once mmengine (0.10.7 and before) writes to a temporary name first.
+    """
+    save = mmengine_checkpoint.save_checkpoint
+    if save.__module__ == __name__:
+        return
+    outdated: list[str] = []
+
+    class LateRemoval(LocalBackend):
+        def remove(self, filepath: str | os.PathLike) -> None:
+            outdated.append(os.fspath(filepath))
+
+    def backend_of_hook(out_dir: str, backend_args: dict | None = None) -> Any:
+        outdated.clear()  # of a run before, in this process, that failed to write the new one
+        backend = get_file_backend(out_dir, backend_args=backend_args)
+        return LateRemoval() if type(backend) is LocalBackend else backend
+
+    def save_checkpoint(
+        checkpoint: dict, filename: str, file_client_args: dict | None = None, backend_args: dict | None = None
+    ) -> None:
+        elsewhere = file_client_args is not None or '://' in filename
+        if elsewhere or not isinstance(get_file_backend(filename, backend_args=backend_args), LocalBackend):
+            save(checkpoint, filename, file_client_args, backend_args)
+            return
+        os.makedirs(os.path.dirname(filename) or '.', exist_ok=True)
+        try:
+            with written_whole(filename) as part:
+                save(checkpoint, part, backend_args=backend_args)
+        except OSError as error:
+            error.add_note('Earlier checkpoints are whole: go on from the last one with --resume, once this is mended')
+            raise
+        for path in outdated:
+            if path != filename:
+                os.remove(path)
+        outdated.clear()
+
+    mmengine_checkpoint_hook.get_file_backend = backend_of_hook
+    for module in (mmengine_checkpoint, mmengine_runner, mmengine_runner_module):
+        module.save_checkpoint = save_checkpoint
+    # the hook opens one file only, last_checkpoint
+    mmengine_checkpoint_hook.open = _open_whole
+
+
+def lock_work_dirs() -> None:
+    """Lets only one run at a time train in a work dir; the first of its processes holds a lock file.
+
+    Cures: no error. Two runs with one work dir write checkpoints of the same names, and remove each other's.
+    Upstream: no issue found. Unnecessary once ``Runner.train`` of mmengine (0.10.7 and before) refuses that.
+    """
+    train = Runner.train
+    if train.__module__ == __name__:
+        return
+
+    def train_alone(self: Runner) -> torch.nn.Module:
+        with locked_work_dir(self.work_dir) if is_main_process() else nullcontext():
+            return train(self)
+
+    train_alone.__doc__ = train.__doc__
+    Runner.train = train_alone
 
 
 def allow_cpu_process_groups() -> None:
@@ -189,6 +268,13 @@ def _history_getattr(owner: Any, name: str) -> Callable:
         f'Unsupported global: builtins.getattr with the arguments {owner!r} and {name!r}. Allowed are only '
         f'{_HISTORY_STATISTICS} of HistoryBuffer; files written by mmengine ask for nothing else, do not trust this one'
     )
+
+
+@contextmanager
+def _open_whole(path: str, mode: str) -> Iterator[IO]:
+    """Stands for ``open`` where mmengine opens a file to write it."""
+    with written_whole(path) as part, open(part, mode) as file:
+        yield file
 
 
 def _over_gloo(launch: Callable) -> Callable:

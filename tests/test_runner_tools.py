@@ -160,7 +160,7 @@ def test_single_kept_checkpoint_is_warned_of(config: Path, run: Callable, capsys
     run('train', config)
     assert 'max_keep_ckpts' not in capsys.readouterr().err
     run('train', config, '--cfg-options', 'default_hooks.checkpoint.max_keep_ckpts=1')
-    assert 'max_keep_ckpts=1 removes the only checkpoint' in capsys.readouterr().err
+    assert 'max_keep_ckpts=1 removes the checkpoint that last_checkpoint names' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def main() -> None:
         enable_drawing(cfg, args)
     if args.out:
         dump_predictions(cfg, args.out)
-    with cli.located_errors(cfg):
+    with cli.located_errors(cfg), cli.told_of_dead_workers():
         cli.build_runner(cfg).test()
     cli.leave_process_group()
 

@@ -17,6 +17,7 @@ if (ROOT / 'mvbench_plugins').is_dir():
     sys.path.insert(0, str(ROOT))
 
 from mvbench_plugins.common import cli  # noqa: E402
+from mvbench_plugins.common.work_dir_lock import WorkDirInUseError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -70,11 +71,11 @@ def set_resume(cfg: cli.Config, resume: str) -> None:
 
 
 def warn_about_single_checkpoint(cfg: cli.Config) -> None:
-    """Warns of the one setting with which a run can lose everything: mmengine removes old checkpoints first."""
+    """Warns of the one setting with which `last_checkpoint` can name a file that is gone: it is written last."""
     if (cfg.get('default_hooks') or {}).get('checkpoint', {}).get('max_keep_ckpts') == 1:
         print(
-            'warning: default_hooks.checkpoint.max_keep_ckpts=1 removes the only checkpoint before the next one is '
-            'written; a run that is killed in between cannot resume. Use 2 or more.',
+            'warning: default_hooks.checkpoint.max_keep_ckpts=1 removes the checkpoint that last_checkpoint names before '
+            'it names the next one; a run that is killed in between cannot resume by itself. Use 2 or more.',
             file=sys.stderr,
         )
 
@@ -91,8 +92,11 @@ def main() -> None:
         set_resume(cfg, args.resume)
     cli.check_checkpoint(cfg.get('load_from'), '--resume' if cfg.get('load_from') == args.resume else 'load_from')
     warn_about_single_checkpoint(cfg)
-    with cli.located_errors(cfg):
-        cli.build_runner(cfg).train()
+    try:
+        with cli.located_errors(cfg), cli.told_of_dead_workers():
+            cli.build_runner(cfg).train()
+    except WorkDirInUseError as error:
+        raise SystemExit(f'error: {error}') from None
     cli.leave_process_group()
 
 

@@ -11,10 +11,12 @@ import os
 import re
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -26,6 +28,7 @@ from mvbench_plugins import compat
 
 # top-level keys that mmengine reads besides the arguments of the Runner
 _OTHER_KEYS = ('runner_type', 'custom_imports', 'compile')
+_SECONDS_TO_DIE = 5
 
 
 class OptionsAction(DictAction):
@@ -183,6 +186,30 @@ def located_errors(cfg: Config) -> Iterator[None]:
         if not places:
             raise
         raise KeyError(f'{message} In {cfg.filename} (with its bases and options): {", ".join(places)}') from error
+
+
+@contextmanager
+def told_of_dead_workers() -> Iterator[None]:
+    """Says of a broken connection to another process that a worker of the data loader has died.
+
+    Mostly torch says so itself. Not if it reads from the worker just then, before the system has told of its end: this
+    waits for torch's message for some seconds.
+
+    Raises:
+        RuntimeError: instead of the error of the connection, by torch or with advice.
+    """
+    try:
+        yield
+    except (OSError, EOFError) as error:
+        if all(
+            frame.f_globals['__name__'] != 'multiprocessing.connection' for frame, _ in walk_tb(error.__traceback__)
+        ):
+            raise
+        time.sleep(_SECONDS_TO_DIE)
+        raise RuntimeError(
+            'A worker of the data loader has died, as when the memory was not enough (see the log of the system). Try '
+            'fewer train_dataloader.num_workers, or 0 to see an error of a data set in full'
+        ) from error
 
 
 @contextmanager
