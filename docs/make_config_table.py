@@ -29,14 +29,19 @@ INTRODUCTION = f"""# All configs
 
 Written by `python docs/{Path(__file__).name}` from the metafiles (`configs/*/metafile.yml`): change those, then run it.
 Results are the published ones of the official weights; nothing here was trained anew. Parameters are counted from the
-models. How fast the models are: [benchmarks.md](benchmarks.md).
-"""
-CONVERSION = """
-## Official checkpoints
+models. FLOPs are multiply-adds of one sample of the size below them, of large models counted on tensors without values;
+latency is how long one thread of a server CPU worked for it, once, batch 1, float32, with random weights. A dash: not
+published, not measured or not there. The command for both, here for an input of 256x320:
 
-Each command turns an official file into one that the config loads strictly: entries of no use here are named and left
-out, and nothing is written unless the rest fits exactly. `OFFICIAL_FILE` is the file as downloaded. Most files also
-load as they are; the plugin's README says which. What their licences allow: [licences.md](licences.md).
+```bash
+python tools/benchmark.py CONFIG --shape 256 320 --threads 1 --processor-time --warmup 1 --iters 1
+```
+
+More of how fast the models are, and what bounds them: [benchmarks.md](benchmarks.md).
+
+The last column turns an official file into one that the config loads strictly: entries of no use here are named and
+left out, and nothing is written unless the rest fits exactly. `OFFICIAL_FILE` is the file as downloaded. Most files
+also load as they are; the plugin's README says which. What their licences allow: [licences.md](licences.md).
 """
 
 
@@ -115,23 +120,18 @@ def make_page(root: Path) -> str:
         ('data set', lambda entry: '<br>'.join(dataset for dataset, _ in entry.results)),
         ('published', lambda entry: '<br>'.join(_metrics(metrics) for _, metrics in entry.results)),
         ('parameters', lambda entry: _scaled(entry.metadata.get('Parameters'), 1e6, 'M')),
-        ('FLOPs', lambda entry: _scaled(entry.metadata.get('FLOPs'), 1e9, 'G')),
+        ('FLOPs', lambda entry: _flops(entry.metadata)),
         ('latency', lambda entry: _latency(entry.metadata.get('inference time (ms/im)', []))),
         ('official checkpoint', _checkpoint),
+        ('conversion', lambda entry: f'`{_command(entry)}`' if entry.has_official_file else ''),
     ]
     rows = [[cell(entry) for _, cell in columns] for entry in entries]
     used = [index for index in range(len(columns)) if any(row[index] for row in rows)]
-    table = _table([columns[index][0] for index in used], [[row[index] for index in used] for row in rows])
+    table = _table([columns[index][0] for index in used], [[row[index] or '-' for index in used] for row in rows])
 
-    commands = ''
-    for plugin in dict.fromkeys(entry.plugin for entry in entries):
-        official = [entry for entry in entries if entry.plugin == plugin and entry.has_official_file]
-        if official:
-            lines = '\n'.join(_command(entry) for entry in official)
-            commands += f'\n[{official[0].collection}](../configs/{plugin}/README.md)\n\n```bash\n{lines}\n```\n'
     others = [[f'[{Path(name).stem}](../{name})', text] for name, text in further_configs(root, entries)]
     further = '\n## Further configs\n\n' + _table(['config', 'what it is for'], others) if others else ''
-    return f'{INTRODUCTION}\n{table}{CONVERSION}{commands}{further}'
+    return f'{INTRODUCTION}\n{table}{further}'
 
 
 def make_summary(root: Path) -> str:
@@ -202,6 +202,8 @@ def _read_metafile(root: Path, path: Path) -> list[Entry]:
         if any(entry.name == model['Name'] for entry in entries):
             raise ValueError(f'{place} is listed twice')
         metadata = {**collection.get('Metadata', {}), **model.get('Metadata', {})}
+        if ('FLOPs' in metadata) != ('FLOPs Input' in metadata):
+            raise ValueError(f'{place}: expected FLOPs with FLOPs Input, the size they were counted for, or neither')
         task = metadata.get('Task') or ' / '.join(dict.fromkeys(one['Task'] for one in model.get('Results', [])))
         if not task and len(tasks[model['In Collection']]) == 1:
             (task,) = tasks[model['In Collection']]
@@ -234,6 +236,10 @@ def _metrics(metrics: Sequence[tuple[str, float]]) -> str:
 
 def _scaled(value: float | None, unit: float, letter: str) -> str:
     return '' if value is None else f'{value / unit:.1f} {letter}'
+
+
+def _flops(metadata: dict[str, Any]) -> str:
+    return _scaled(metadata.get('FLOPs'), 1e9, 'G') + (f'<br>{metadata["FLOPs Input"]}' if 'FLOPs' in metadata else '')
 
 
 def _latency(times: Sequence[dict[str, Any]]) -> str:

@@ -15,7 +15,15 @@ from torch import nn
 
 from mvbench_plugins.common.benchmark import Subject, measure, peak_bytes, time_parts, time_steps
 from mvbench_plugins.common.flops import count_flops
-from mvbench_plugins.common.random_inputs import clip_inputs, detection_inputs, make_inputs, register_inputs
+from mvbench_plugins.common.random_inputs import (
+    boxed_cloud_inputs,
+    clip_inputs,
+    detection_inputs,
+    labelled_cloud_inputs,
+    make_inputs,
+    register_inputs,
+    video_inputs,
+)
 
 spec = importlib.util.spec_from_file_location('benchmark_tool', Path(__file__).parents[1] / 'tools' / 'benchmark.py')
 tool = importlib.util.module_from_spec(spec)
@@ -62,17 +70,17 @@ def toy_inputs(model, batch, shape, train, cfg):
 class ToyAttention(BaseModel):
     """Attention over height x width tokens of 8 channels, which reports how often it was called."""
 
-    def __init__(self, need_weights=False, has_tensor_mode=True, traceable=True):
+    def __init__(self, need_weights=False, has_tensor_mode=True, countable=True):
         super().__init__(data_preprocessor=ToyPreprocessor())
         self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-        self.need_weights, self.has_tensor_mode, self.traceable = need_weights, has_tensor_mode, traceable
+        self.need_weights, self.has_tensor_mode, self.countable = need_weights, has_tensor_mode, countable
         self.calls, self.dtypes = 0, []
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         if mode == 'tensor' and not self.has_tensor_mode:
             raise NotImplementedError('no tensor mode')
-        if torch.jit.is_tracing() and not self.traceable:
-            raise NotImplementedError('cannot be traced')
+        if not self.countable and len(inputs) == 1:  # the count is of one sample
+            raise NotImplementedError('cannot be counted')
         self.calls += 1
         tokens = inputs.flatten(1, 2)
         if self.training or not self.need_weights:
@@ -192,13 +200,46 @@ def test_clip_inputs(config_dir):
         clip_inputs(nn.Identity(), 1, (48, 64), False, cfg)
 
 
-def test_parts_add_up(monkeypatch):
+def test_video_inputs(config_dir):
+    cfg = Config.fromfile(config_dir / 'jointformer' / 'jointformer_toy.py')
+    (video,) = video_inputs(nn.Identity(), 1, (48, 64), False, cfg)['data_samples']
+    assert [frame.frame_id for frame in video] == [*range(6)]
+    assert [frame.annotated for frame in video] == ['gt_sem_seg' in frame for frame in video] == [True] + [False] * 5
+    assert video[0].gt_sem_seg.sem_seg.unique().tolist() == [0, 1, 2]
+    data = video_inputs(nn.Identity(), 2, (48, 64), True, cfg)
+    assert [tuple(clip.shape) for clip in data['inputs']['img']] == [(3, 3, 48, 64)] * 2
+    assert all('gt_sem_seg' in frame for clip in data['data_samples'] for frame in clip)
+    with pytest.raises(ValueError, match='--batch 2: videos are segmented one at a time'):
+        video_inputs(nn.Identity(), 2, (48, 64), False, cfg)
+
+
+def test_cloud_inputs():
+    """Points are where the model looks, and annotations fit them."""
+    voxel_layer = SimpleNamespace(point_cloud_range=[-54.0, -54.0, -5.0, 54.0, 54.0, 3.0])
+    model = SimpleNamespace(
+        data_preprocessor=SimpleNamespace(num_features=5, voxel_layer=voxel_layer),
+        decode_head=SimpleNamespace(num_classes=20),
+        pts_bbox_head=SimpleNamespace(class_names=[['car'], ['truck', 'bus']]),
+    )
+    data = labelled_cloud_inputs(model, 1, (1, 1), True, Config())
+    (cloud,), (sample,) = data['inputs']['points'], data['data_samples']
+    labels = sample.gt_pts_seg.pts_semantic_mask
+    assert cloud.shape == (120_000, 5) and len(labels) == len(cloud) and labels.unique().tolist() == [*range(20)]
+
+    data = boxed_cloud_inputs(model, 1, (1, 1), True, Config())
+    (cloud,), (sample,) = data['inputs']['points'], data['data_samples']
+    assert cloud.shape == (250_000, 5) and cloud[:, :2].abs().max() < 54 and cloud[:, 2].abs().max() < 3
+    assert len(sample.gt_instances_3d) == 20 and set(sample.gt_instances_3d.labels_3d.tolist()) == {0, 1, 2}
+    assert 'gt_instances_3d' not in boxed_cloud_inputs(model, 1, (1, 1), False, Config())['data_samples'][0]
+
+
+def test_parts_add_up():
     """What a child does inside of another of its own methods counts once; methods are as before afterwards."""
-    clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
-    monkeypatch.setattr('mvbench_plugins.common.benchmark.time', clock)
+    now = 0.0
 
     def work(seconds):
-        clock.now += seconds
+        nonlocal now
+        now += seconds
 
     class Head(nn.Module):
         def forward(self):
@@ -216,7 +257,7 @@ def test_parts_add_up(monkeypatch):
             self.model['head'].predict()
             work(4)
 
-    assert time_parts(Stub(), 2) == dict(head=3000.0, other=4000.0)
+    assert time_parts(Stub(), 2, lambda: now) == dict(head=3000.0, other=4000.0)
     assert not {'forward', 'predict'} & set(vars(Stub.model['head']))
 
 
@@ -243,15 +284,34 @@ def test_flops_of_attention(need_weights, has_tensor_mode):
     assert flops['path'] == ('tensor' if has_tensor_mode else 'predict')
 
 
-def test_untraceable_model_costs_only_the_count():
-    subjects = [Subject(toy_config(traceable=False), shape=(5, 4)), Subject(toy_config(), shape=(5, 4))]
+def test_normalisations_and_interpolations_are_estimated():
+    """As mmengine does: two operations per value of a batch norm, five of a layer norm (four without weights), and four
+    per interpolated value.
+    """
+
+    class Layers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.data_preprocessor = ToyPreprocessor()
+            self.norms = nn.Sequential(nn.BatchNorm2d(3), nn.LayerNorm(6))
+
+        def forward(self, inputs, mode):
+            maps = nn.functional.layer_norm(self.norms(inputs), (6,))
+            return nn.functional.interpolate(maps, scale_factor=2, mode='bilinear')
+
+    inputs = torch.ones(2, 3, 5, 6)
+    assert count_flops(Layers(), dict(inputs=inputs))['total'] == (2 + 5 + 4 + 4 * 4) * inputs.numel()
+
+
+def test_model_that_cannot_be_counted_costs_only_the_count():
+    subjects = [Subject(toy_config(countable=countable), shape=(5, 4), batch=2) for countable in (False, True)]
     a, b = measure(subjects, iters=2, warmup=1)
-    assert a['flops']['total'] is None and 'NotImplementedError: cannot be traced' in a['flops']['reason']
+    assert a['flops']['total'] is None and 'NotImplementedError: cannot be counted' in a['flops']['reason']
     assert tool.compare(a, b)['flops'] is None and tool.compare(b, b)['flops'] == 1.0
-    # Training mode is restored by the count.
+    # Training mode and what is trained are restored by the count.
     trained = Subject(toy_config(), shape=(5, 4), train=True)
     count_flops(trained.model, trained.data)
-    assert trained.model.training
+    assert trained.model.training and all(p.requires_grad for p in trained.model.parameters())
 
 
 def test_modules_report_for_themselves():

@@ -24,6 +24,15 @@ def test_table(capsys):
     assert all(name in row and row.count('ms') >= 1 for name, row in zip(names, rows, strict=True))
 
 
+def test_pyramid_sampling_table(capsys):
+    """The variants are compared before they are timed."""
+    tool.main(['pyramid_sampling', *SMALL[1:], '--processor-time', '--iters', '1', '--warmup', '0'])
+    head, _, _, *rows = capsys.readouterr().out.splitlines()
+    assert head == 'pyramid_sampling, 5 queries, 64x96, float32'
+    assert [row.split('  ')[0] for row in rows] == ['forward'] * 2 + ['forward + backward'] * 2
+    assert [('grid_sample' in row, 'sample_pyramid' in row) for row in rows] == [(True, False), (False, True)] * 2
+
+
 def test_gradients_of_the_variants_agree():
     variants = tool.msmv_sampling_variants(tool.parse_args(SMALL), torch.device('cpu'))
     upstream = torch.linspace(-1, 1, 5)  # another weight for each query

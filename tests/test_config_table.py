@@ -63,17 +63,33 @@ def test_drift_is_told_and_mended(table, checkout, capsys):
     assert (checkout / 'README.md').read_text().replace('54.7', '54.0') == (ROOT / 'README.md').read_text()
 
 
+COSTS = {
+    'FLOPs': 69500000000,
+    'FLOPs Input': '800x1333',
+    'inference time (ms/im)': [dict(value=12.5, hardware='some GPU')],
+}
+
+
+def columns(page: str) -> list[str]:
+    return next(line for line in page.splitlines() if line.startswith('| config'))[2:-2].split(' | ')
+
+
 def test_columns_without_a_value_are_left_out(table, checkout):
-    head = next(line for line in table.make_page(checkout).splitlines() if line.startswith('| config'))
-    assert head.split(' | ')[4:] == ['parameters', 'official checkpoint |']
-    times = '{inference time (ms/im): [{value: 12.5, hardware: some GPU}], FLOPs: 69500000000, '
-    change(
-        checkout / 'configs/evad/metafile.yml', 'Metadata:\n      Epochs: 12', f'Metadata: {times}Epochs: 12}}\n    X:'
-    )
-    lines = table.make_page(checkout).splitlines()
-    head = next(line for line in lines if line.startswith('| config'))
-    assert head.split(' | ')[4:] == ['parameters', 'FLOPs', 'latency', 'official checkpoint |']
-    assert sum('| 69.5 G | 12.5 ms (some GPU) |' in line for line in lines) == 1
+    for path in checkout.glob('configs/*/metafile.yml'):
+        content = yaml.safe_load(path.read_text())
+        for model in content['Models']:
+            model['Metadata'] = {key: value for key, value in model['Metadata'].items() if key not in COSTS}
+        path.write_text(yaml.safe_dump(content))
+    assert columns(table.make_page(checkout))[4:] == ['parameters', 'official checkpoint', 'conversion']
+    content['Models'][0]['Metadata'].update(COSTS)
+    path.write_text(yaml.safe_dump(content))
+    page = table.make_page(checkout)
+    assert columns(page)[4:] == ['parameters', 'FLOPs', 'latency', 'official checkpoint', 'conversion']
+    assert page.count('| 69.5 G<br>800x1333 | 12.5 ms (some GPU) |') == 1
+
+
+def test_costs_are_told(table):
+    assert {'FLOPs', 'latency', 'conversion'} <= {*columns(table.make_page(ROOT))}
 
 
 def test_every_config_is_on_the_page_once(table):
@@ -85,8 +101,8 @@ def test_every_config_is_on_the_page_once(table):
 
 def test_commands_are_those_of_official_files(table):
     """A published file by its name, other configs' files not at all."""
-    commands = [line for line in table.make_page(ROOT).splitlines() if line.startswith('python tools/convert')]
-    by_config = {line.split('--config ')[1]: line.split()[2:4] for line in commands}
+    commands = re.findall(r'`(python tools/convert_checkpoint\.py .*?)`', table.make_page(ROOT))
+    by_config = {command.split('--config ')[1]: command.split()[2:4] for command in commands}
     assert by_config['configs/deqdet/deqdet_r50_8xb2-1x_coco.py'] == ['deqdet', 'deqdet_r50_1x_epoch_12.pth']
     assert by_config['configs/evad/evad_vit-b-ktp-k400-pre_8xb2-16x4x1-12e_ava22-rgb.py'] == ['evad', 'OFFICIAL_FILE']
     assert not [name for name in by_config if 'swin-l' in name or 'tta' in name or 'no-gt-sampling' in name]
@@ -100,6 +116,7 @@ def test_commands_are_those_of_official_files(table):
         ('configs/evad/metafile.yml', '    Weights:', '    Weight:', r'model 1 \(evad_vit-b-k400.*\) lacks Weights'),
         ('configs/evad/metafile.yml', 'In Collection: EVAD', 'In Collection: EVA', r"'EVA', expected one of \['EVAD"),
         ('configs/evad/metafile.yml', 'Config: configs/evad/', 'Config: ', r'expected the file configs/evad/evad_vit'),
+        ('configs/evad/metafile.yml', 'FLOPs Input', 'Input', r'vit-b-k400.*: expected FLOPs with FLOPs Input'),
         ('configs/evad/metafile.yml', 'mAP@0.5: 32.1', 'mAP@0.5: high', r"expected Results with .*found.*'high'"),
         ('configs/stmixer/metafile.yml', '      Task: Spatio', '      Job: Spatio', r'slowonly.* names no task'),
         ('configs/evad/metafile.yml', 'Training Data: AVA', 'Data: AVA', r'ava21-rgb\) names no data set'),

@@ -13,6 +13,7 @@ import argparse
 import json
 import platform
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--iters', type=positive, default=20, help='timed steps (default: %(default)s)')
     parser.add_argument('--warmup', type=positive, default=5, help='untimed steps before (default: %(default)s)')
     parser.add_argument('--threads', type=positive, help="CPU threads; default: PyTorch's choice")
+    parser.add_argument(
+        '--processor-time',
+        action='store_true',
+        help='on a CPU: the time that the processor works for the step, with --threads 1 the latency of a machine '
+        'that does nothing else',
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings of CONFIG to override: key=value')
     parser.add_argument('--vs', metavar='CONFIG2', help='config file of a second model (B) to compare with')
     parser.add_argument(
@@ -142,7 +149,8 @@ def format_report(report: dict) -> str:
     height, width = settings['shape']
     head = (
         f'{mode}{" compiled" if settings["compile"] else ""}, batch {settings["batch"]}, {height}x{width}; '
-        f'{settings["iters"]} steps after {settings["warmup"]} to warm up\n'
+        f'{settings["iters"]} steps after {settings["warmup"]} to warm up'
+        f'{", times of the processor" if settings["processor_time"] else ""}\n'
         f'{env["device"]}: {env["device_name"]}, {env["threads"]} threads, torch {env["torch"]}\n'
     )
     columns = list(zip('AB', models))
@@ -189,9 +197,6 @@ def format_report(report: dict) -> str:
     for label, result in columns:
         if result['flops']['reason']:
             notes.append(f'{label}: multiply-adds not available: {result["flops"]["reason"]}')
-        opaque = sorted(op for op in result['flops']['uncounted_ops'] if op.startswith('prim::PythonOp'))
-        if opaque:
-            notes.append(f'{label}: custom operators not counted: {", ".join(opaque)}')
         notes += [f'{label}: {module}: {entries}' for module, entries in result['info'].items()]
     return head + table + ''.join(f'\n{note}' for note in notes)
 
@@ -225,18 +230,25 @@ def main(argv: list[str] | None = None) -> None:
         torch.set_num_threads(args.threads or threads)
         try:
             device = check_device(args.device)
+            if args.processor_time and device != 'cpu':
+                raise ValueError(
+                    '--processor-time: a GPU works beside the processor; use --device cpu, or leave it out'
+                )
             subjects = build_subjects(args, device)
             if args.out:
                 args.out.parent.mkdir(parents=True, exist_ok=True)
         except (ValueError, OSError) as error:
             raise SystemExit(f'benchmark.py: error: {error}') from None
-        results = measure(subjects, args.iters, args.warmup)
+        results = measure(
+            subjects, args.iters, args.warmup, time.process_time if args.processor_time else time.perf_counter
+        )
         environment = describe_environment(device)
     finally:
         torch.set_num_threads(threads)
     names = [dict(config=args.config, cfg_options=args.cfg_options, checkpoint=args.checkpoint)]
     names += [dict(config=args.vs, cfg_options=args.vs_cfg_options, checkpoint=None)] * bool(args.vs)
-    settings = {key: getattr(args, key) for key in ('batch', 'shape', 'amp', 'compile', 'train', 'iters', 'warmup')}
+    keys = ('batch', 'shape', 'amp', 'compile', 'train', 'iters', 'warmup', 'processor_time')
+    settings = {key: getattr(args, key) for key in keys}
     models = [dict(**name, **result) for name, result in zip(names, results)]
     report = dict(environment=environment, settings=settings, models=models)
     if args.vs:

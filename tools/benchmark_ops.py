@@ -4,6 +4,7 @@ The variants take turns, so that a drift of the machine meets them alike; ratios
 are random, in the shapes of a released model.
 
 Examples:
+    python tools/benchmark_ops.py pyramid_sampling --device cpu --processor-time
     python tools/benchmark_ops.py msmv_sampling
     python tools/benchmark_ops.py msmv_sampling --queries 400 --frames 8 --dtype float16 --device cuda
     python tools/benchmark_ops.py link --voxels 60000 --channels 64
@@ -11,9 +12,11 @@ Examples:
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -27,6 +30,7 @@ if (ROOT / 'mvbench_plugins').is_dir():
     sys.path.insert(0, str(ROOT))
 
 from mvbench_plugins.common.benchmark import peak_bytes, time_steps  # noqa: E402
+from mvbench_plugins.common.random_inputs import lidar_surfaces  # noqa: E402
 from mvbench_plugins.ops import msmv_sampling as msmv  # noqa: E402
 
 _VIEWS, _GROUPS, _CHANNELS, _POINTS = 6, 4, 256, 4  # of SparseBEV
@@ -68,15 +72,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--dtype', choices=['float32', 'float16', 'bfloat16'], default='float32', help='of the features'
     )
-    images = parser.add_argument_group('msmv_sampling')
+    images = parser.add_argument_group('msmv_sampling, pyramid_sampling')
     images.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), default=[256, 704], help='of the images')
-    images.add_argument('--frames', type=int, default=8, help='frames (default: %(default)s)')
+    images.add_argument('--frames', type=int, default=8, help='frames of msmv_sampling (default: %(default)s)')
     images.add_argument('--queries', type=int, default=900, help='queries (default: %(default)s)')
     clouds = parser.add_argument_group('link')
     clouds.add_argument('--voxels', type=int, default=60000, help='voxels (default: %(default)s)')
     clouds.add_argument('--channels', type=int, default=64, help='width (default: %(default)s)')
     parser.add_argument('--iters', type=int, default=10, help='timed steps (default: %(default)s)')
     parser.add_argument('--warmup', type=int, default=2, help='untimed steps before (default: %(default)s)')
+    parser.add_argument(
+        '--processor-time',
+        action='store_true',
+        help='on a CPU: the time that the processor works, of which other programs take nothing',
+    )
     args = parser.parse_args(argv)
     if args.operator == 'link' and args.dtype != 'float32':
         parser.error('--dtype: the linear kernel is computed in float32 only')
@@ -141,17 +150,40 @@ def msmv_sampling_tables(args: argparse.Namespace, device: torch.device) -> dict
     return _both_passes(msmv_sampling_variants(args, device))
 
 
+def pyramid_sampling_tables(args: argparse.Namespace, device: torch.device) -> dict[str, list[Variant]]:
+    """The sampling of DEQDet and STMixer beside its definition, a ``grid_sample`` of each level and group."""
+    from mvbench_plugins.ops import pyramid_sampling as pyramids
+
+    torch.manual_seed(0)
+    dtype = getattr(torch, args.dtype)
+    shapes = [(args.shape[0] // stride, args.shape[1] // stride) for stride in _STRIDES]
+    feats = [torch.randn(1, _CHANNELS, *shape, device=device, dtype=dtype) for shape in shapes]
+    pyramid = pyramids.flatten_pyramid(feats, _STRIDES, _GROUPS)
+    layout = (1, args.queries, _GROUPS, 32)
+    size = torch.tensor(args.shape[::-1], device=device)
+    points = (torch.rand(*layout, 2, device=device, dtype=dtype) * size).requires_grad_()
+    weights = torch.randn(*layout, len(shapes), device=device, dtype=dtype).softmax(-1).requires_grad_()
+    pyramid = pyramid._replace(value=pyramid.value.requires_grad_())
+    inputs = [pyramid.value, points, weights]
+    with torch.no_grad():
+        outputs = [sample(pyramid, points, weights) for sample in (pyramids._sample_grid, pyramids.sample_pyramid)]
+        torch.testing.assert_close(*outputs, rtol=1e-3, atol=1e-3 if dtype == torch.float32 else 0.1)
+    return _both_passes(
+        [
+            Variant(
+                'grid_sample of each level', lambda: pyramids._sample_grid(pyramid, points, weights), inputs, device
+            ),
+            Variant('sample_pyramid', lambda: pyramids.sample_pyramid(pyramid, points, weights), inputs, device),
+        ]
+    )
+
+
 def lidar_voxels(count: int) -> Tensor:
     """Voxels ``[count, 4]`` (b, x, y, z) of 0.1 m on an uneven ground and on walls, the denser the nearer."""
     generator = torch.Generator().manual_seed(0)
-    share, angle, height, kind = torch.rand(4, 4 * count, generator=generator)
-    radius = 25**share  # 1 to 25 m, for as many neighbours as voxels of a real sweep have
-    x, y = radius * (angle * 2 * torch.pi).cos(), radius * (angle * 2 * torch.pi).sin()
-    wall = kind < 0.4
-    x = torch.where(wall & (kind < 0.2), (x / 8).round() * 8, x)
-    y = torch.where(wall & (kind >= 0.2), (y / 8).round() * 8, y)
-    z = torch.where(wall, height * 4 - 2, 0.3 * (x / 7).sin() - 2)
-    coors = (torch.stack([torch.zeros_like(x), x, y, z], 1) * 10).floor().int().unique(dim=0)
+    # within 25 m, for as many neighbours as voxels of a real sweep have
+    points = lidar_surfaces(4 * count, reach=25, generator=generator)
+    coors = F.pad(points * 10, (1, 0)).floor().int().unique(dim=0)
     if len(coors) < count:
         raise SystemExit(f'benchmark_ops.py: --voxels {count}: this scene has {len(coors)} only; take fewer')
     return coors[torch.randperm(len(coors), generator=generator)[:count]]
@@ -180,8 +212,8 @@ def link_tables(args: argparse.Namespace, device: torch.device) -> dict[str, lis
     for num_blocks in (1, 3):
         block = LinearKernelBlock(width, 'cos', block_size=7, num_blocks=num_blocks, groups=2).to(device)
         name = 'LinK ' + 'x'.join([str(7 * num_blocks)] * 3)
-        layers.append(Variant(name, lambda block=block: block(feats, voxels), [feats, *block.parameters()], device))
-        indices.append(Variant(name, lambda blocks=num_blocks: build_blocks(coors, 7, blocks), [], device))
+        layers.append(Variant(name, partial(block, feats, voxels), [feats, *block.parameters()], device))
+        indices.append(Variant(name, partial(build_blocks, coors, 7, num_blocks), [], device))
     return {'index': indices, **_both_passes(layers)}
 
 
@@ -221,7 +253,7 @@ def _both_passes(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
 
 
 #: Variants of each operator by what is measured.
-OPERATORS = dict(msmv_sampling=msmv_sampling_tables, link=link_tables)
+OPERATORS = dict(pyramid_sampling=pyramid_sampling_tables, msmv_sampling=msmv_sampling_tables, link=link_tables)
 
 
 def copy_bandwidth(device: torch.device) -> float:
@@ -239,17 +271,21 @@ def main(argv: list[str] | None = None) -> None:
     device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     if device.type == 'cuda' and not torch.cuda.is_available():
         raise SystemExit(f'benchmark_ops.py: --device {device}: PyTorch finds no GPU here; use --device cpu')
+    if args.processor_time and device.type != 'cpu':
+        raise SystemExit('benchmark_ops.py: --processor-time: a GPU works beside the processor; use --device cpu')
+    clock = time.process_time if args.processor_time else time.perf_counter
     if args.operator == 'link':
         print(f'link, {args.voxels} voxels, {args.channels} channels, {args.dtype}')
     else:
         size = f'{args.shape[0]}x{args.shape[1]}'
-        print(f'{args.operator}, {args.queries} queries, {args.frames} frames of {size}, {args.dtype}')
+        frames = f'{args.frames} frames of ' if args.operator == 'msmv_sampling' else ''
+        print(f'{args.operator}, {args.queries} queries, {frames}{size}, {args.dtype}')
     print(f'{device}: {torch.get_num_threads()} threads, torch {torch.__version__}')
     if device.type == 'cuda':
         print(f'{torch.cuda.get_device_name(device)}, copies {copy_bandwidth(device) / 1e9:.0f} GB/s')
     rows = [['', 'variant', 'median', 'ratio', 'peak memory', 'ratio']]
     for measured, variants in OPERATORS[args.operator](args, device).items():
-        times = time_steps(variants, args.iters, args.warmup)
+        times = time_steps(variants, args.iters, args.warmup, clock)
         medians = [torch.tensor(t).median().item() for t in times]
         peaks = [peak_bytes(variant.step, device) for variant in variants]
         for variant, median, peak in zip(variants, medians, peaks, strict=True):

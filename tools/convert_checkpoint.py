@@ -23,7 +23,12 @@ if (ROOT / 'mvbench_plugins').is_dir():
     sys.path.insert(0, str(ROOT))
 
 import mvbench_plugins  # noqa: E402
-from mvbench_plugins.common.checkpoint import find_state_dict, load_blobs, strict_mismatches  # noqa: E402
+from mvbench_plugins.common.checkpoint import (  # noqa: E402
+    convert_named,
+    find_state_dict,
+    load_blobs,
+    strict_mismatches,
+)
 from mvbench_plugins.common.inert_unpickler import load_inert  # noqa: E402
 
 PLUGINS = sorted(
@@ -48,8 +53,9 @@ def convert(plugin: str, source: Path, destination: Path, config: Path | None = 
     """
     if config is not None and not config.is_file():
         raise FileNotFoundError(f'config {config} does not exist')
+    replaced: dict[str, int] = {}
     if source.suffix == '.pkl':
-        content, replaced = dict(model=load_blobs(source)), {}
+        content = dict(model=load_blobs(source))
     else:
         content, replaced = load_inert(source)
     if not isinstance(content, dict):
@@ -59,16 +65,13 @@ def convert(plugin: str, source: Path, destination: Path, config: Path | None = 
     except ValueError as error:
         raise ValueError(f'{source}: {error}') from None
     rules = importlib.import_module(f'mvbench_plugins.{plugin}.checkpoint')
-    converted, dropped = rules.convert_state_dict(weights)
+    converted, dropped = convert_named(rules.convert_state_dict, weights, source)
     if hasattr(rules, 'convert_version'):
         # Conventions that the weights were trained with, and that only this entry beside them tells.
         try:
             converted = rules.convert_version(converted, content.get('version'))
-        except ValueError as error:
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f'{source}: {error}') from None
-    strange = [key for key, value in converted.items() if not isinstance(value, torch.Tensor)]
-    if strange:
-        raise ValueError(f'{source}: entries that are no tensors among the weights: {strange[:10]}')
     print(f'{source}: {len(weights)} entries, {len(converted)} kept, {len(dropped)} without use here')
     for key in sorted(dropped):
         print(f'  left out   {key} {list(dropped[key].shape)}')

@@ -71,11 +71,11 @@ def set_resume(cfg: cli.Config, resume: str) -> None:
 
 
 def warn_about_single_checkpoint(cfg: cli.Config) -> None:
-    """Warns of the one setting with which `last_checkpoint` can name a file that is gone: it is written last."""
+    """Warns of the one setting with which `last_checkpoint`, written last, can name a file that is gone."""
     if (cfg.get('default_hooks') or {}).get('checkpoint', {}).get('max_keep_ckpts') == 1:
         print(
-            'warning: default_hooks.checkpoint.max_keep_ckpts=1 removes the checkpoint that last_checkpoint names before '
-            'it names the next one; a run that is killed in between cannot resume by itself. Use 2 or more.',
+            'warning: default_hooks.checkpoint.max_keep_ckpts=1 removes the checkpoint that last_checkpoint names '
+            'before it names the next one; a run that is killed in between cannot resume by itself. Use 2 or more.',
             file=sys.stderr,
         )
 

@@ -1,9 +1,9 @@
 # Trains from random initialisation on two CPU cores: python tools/make_toy_data.py nuscenes --out data/toy_nuscenes, then
-# python tools/create_nuscenes_sweeps.py --root-path data/toy_nuscenes. Single sweeps, voxels of 0.2 m.
+# python tools/create_nuscenes_sweeps.py --root-path data/toy_nuscenes. Single sweeps, voxels of 0.15 m.
 _base_ = ['./_base_/det_voxel0075.py', './_base_/det_schedule_20e.py', './_base_/det_nuscenes.py']
 
-point_cloud_range = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
-voxel_size = [0.2, 0.2, 0.2]
+point_cloud_range = [-38.4, -38.4, -5.0, 38.4, 38.4, 3.0]  # the toy world is smaller than a city
+voxel_size = [0.15, 0.15, 0.2]
 grid_size = [512, 512, 40]
 model = dict(
     data_preprocessor=dict(
@@ -45,7 +45,7 @@ train_pipeline = [
 ]
 test_pipeline = [*_base_.load_key_frame, load_sweeps, dict(type='Pack3DDetInputs', keys=['points'])]
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=1,
     dataset=dict(
         _delete_=True,
@@ -78,7 +78,7 @@ param_scheduler = [
     dict(cosine, type='CosineAnnealingLR', eta_min=lr * 1e-2, begin=rise, end=max_epochs, T_max=max_epochs - rise),
 ]
 optim_wrapper = dict(optimizer=dict(lr=lr))
-auto_scale_lr = dict(base_batch_size=4)
+auto_scale_lr = dict(base_batch_size=2)
 sync_bn = None
 custom_hooks = []
 randomness = dict(seed=0)

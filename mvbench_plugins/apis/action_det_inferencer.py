@@ -20,15 +20,16 @@ from rich.progress import Progress
 
 from mvbench_plugins import compat
 from mvbench_plugins.apis.action_names import find_action_names
-from mvbench_plugins.apis.action_records import to_record, write_json
+from mvbench_plugins.apis.action_records import to_record
 from mvbench_plugins.apis.clip_settings import read_clip_settings
 from mvbench_plugins.apis.clips import Clip, iter_clips, key_frames
 from mvbench_plugins.apis.draw_actions import draw_actions
-from mvbench_plugins.apis.key_frame_run import KeyFrameRun, RunOptions, Source, open_run, reopen
+from mvbench_plugins.apis.key_frame_run import KeyFrameRun, RunOptions, open_run, reopen
 from mvbench_plugins.apis.model_loading import check_device, find_config, load_strictly
 from mvbench_plugins.apis.people import People
+from mvbench_plugins.apis.result_files import write_json
 from mvbench_plugins.apis.two_pass import detect_with_memory
-from mvbench_plugins.apis.video_reader import VideoSource
+from mvbench_plugins.apis.video_reader import Source, VideoSource
 from mvbench_plugins.apis.video_writer import AnnotatedVideoWriter
 from mvbench_plugins.datasets.action.ava_files import read_label_map
 from mvbench_plugins.datasets.action.transforms import clip_indices
@@ -86,15 +87,14 @@ class ActionDetInferencer(BaseInferencer):
         label_map: str | Path | None = None,
     ) -> None:
         compat.apply()
-        if isinstance(model, (str, Path)):
-            model = Config.fromfile(find_config(model))
+        config = Config.fromfile(find_config(model)) if isinstance(model, (str, Path)) else model
         check_device(device)
         if label_map is not None and not Path(label_map).is_file():
             raise FileNotFoundError(f'label map {label_map} does not exist (current folder: {Path.cwd()})')
         names = read_label_map(label_map) if label_map is not None else None
-        init_default_scope((model or {}).get('default_scope') or 'mmaction')
+        init_default_scope((config or {}).get('default_scope') or 'mmaction')
         super().__init__(
-            model, None if weights is None else str(weights), device, scope='mmaction', show_progress=show_progress
+            config, None if weights is None else str(weights), device, scope='mmaction', show_progress=show_progress
         )
         self._names = names or find_action_names(self.model.dataset_meta, self._settings.dataset)
 
@@ -193,7 +193,7 @@ class ActionDetInferencer(BaseInferencer):
                 if not complete:
                     raise
             finally:
-                info = run.describe(inputs)
+                info = video.describe(inputs)
                 if json_out is not None:
                     write_json(json_out, dict(video=info, complete=complete, key_frames=records))
                 if writer is not None and draw_later:
@@ -296,6 +296,7 @@ class ActionDetInferencer(BaseInferencer):
         batch_size = run.options.batch_size
         packed = (self._pack(clip, run) for clip in self._cut(run, key_frames(run.spacing)))
         batches = map(self.collate_fn, self._get_chunk_data(packed, batch_size))
+        found: Iterator[ActionDataSample]
         if run.find_people is None:
             found = (sample for batch in batches for sample in self.forward(batch))
         else:

@@ -45,11 +45,10 @@ def column_names(names: Names, num_columns: int) -> list[str]:
     Raises:
         ValueError: a list of another length, or an id beyond the last column.
     """
-    if names and not isinstance(names, Mapping):
-        names = dict(enumerate(names, num_columns - len(names)))
-    if names and not {min(names), max(names)} <= set(range(num_columns)):
+    by_id = names if isinstance(names, Mapping) else dict(enumerate(names, num_columns - len(names)))
+    if by_id and not {min(by_id), max(by_id)} <= set(range(num_columns)):
         raise ValueError(
-            f'{len(names)} names of actions from id {min(names)} to {max(names)} do not fit the {num_columns - 1} '
+            f'{len(by_id)} names of actions from id {min(by_id)} to {max(by_id)} do not fit the {num_columns - 1} '
             'actions of the model (ids from 1): give the label map that the model was trained with'
         )
-    return [names.get(column, f'action {column}') for column in range(num_columns)]
+    return [by_id.get(column, f'action {column}') for column in range(num_columns)]

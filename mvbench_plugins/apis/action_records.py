@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,9 +47,3 @@ def to_record(
         ]
         detections.append(detection)
     return dict(time=round(sample.time, 3), frame=sample.frame_index, detections=detections)
-
-
-def write_json(path: str | Path, content: dict[str, Any]) -> None:
-    """Writes a readable json file; its folder is made."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding='utf-8')

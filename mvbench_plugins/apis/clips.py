@@ -21,13 +21,13 @@ class Clip:
         key_frame: index of the key frame in the video.
         indices: indices of the clip's frames, ascending.
         frames: these frames.
-        key_image: the key frame.
+        key_image: the key frame; empty until it has come.
     """
 
     key_frame: int
     indices: np.ndarray
     frames: list[np.ndarray] = field(default_factory=list)
-    key_image: np.ndarray | None = None
+    key_image: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 3), np.uint8))
 
     @property
     def first(self) -> int:
@@ -37,7 +37,7 @@ class Clip:
     @property
     def complete(self) -> bool:
         """Whether all frames that the clip needs are there."""
-        return len(self.frames) == len(self.indices) and self.key_image is not None
+        return len(self.frames) == len(self.indices) and self.key_image.size > 0
 
 
 def key_frames(spacing: float) -> Iterator[int]:

@@ -6,18 +6,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mvbench_plugins.apis.clips import count_key_frames
 from mvbench_plugins.apis.people import People, PersonFinder, find_people
-from mvbench_plugins.apis.video_reader import VideoSource, open_video
+from mvbench_plugins.apis.video_reader import Source, VideoSource, open_video
 
 _MAX_LIVE_DELAY = 10.0  # seconds of a camera's frames that may wait to be drawn
-
-Source = str | Path | int | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,10 @@ class RunOptions:
             )
         return spacing
 
+    def max_frames(self, video_fps: float) -> int | None:
+        """How many frames of the video to look at, None for all."""
+        return None if self.max_seconds is None else max(1, round(self.max_seconds * video_fps))
+
 
 @dataclass
 class KeyFrameRun:
@@ -80,9 +81,8 @@ class KeyFrameRun:
     @property
     def num_clips(self) -> int | None:
         """How many key frames to expect, None where nobody knows."""
-        limit = self.options.max_seconds
-        known = [self.video.num_frames, None if limit is None else limit * self.video.fps]
-        known = [number for number in known if number is not None]
+        limits = (self.video.num_frames, self.options.max_frames(self.video.fps))
+        known = [number for number in limits if number is not None]
         return count_key_frames(self.spacing, min(known)) if known else None
 
     def check_delay(self) -> None:
@@ -98,12 +98,6 @@ class KeyFrameRun:
                 f'in memory to be drawn. Choose a lookahead of at most {_MAX_LIVE_DELAY:.0f} s, such as 0, or leave '
                 'out the annotated video'
             )
-
-    def describe(self, source: Source) -> dict[str, Any]:
-        """What the json file tells of the video."""
-        width, height = self.video.size
-        source = self.video.origin if isinstance(source, np.ndarray) else str(source)
-        return dict(source=source, width=width, height=height, fps=self.video.fps, frames=self.video.num_read)
 
 
 def open_run(source: Source, options: RunOptions, memory: Any, score_thr: float) -> KeyFrameRun:
@@ -122,15 +116,14 @@ def open_run(source: Source, options: RunOptions, memory: Any, score_thr: float)
     with ExitStack() as stack:
         video = stack.enter_context(open_video(source, options.fps))
         spacing = options.spacing(video.fps)
-        limit = None if options.max_seconds is None else max(1, round(options.max_seconds * video.fps))
+        limit = options.max_frames(video.fps)
         people, lookahead = None, 0
         if memory is not None:
             if options.det_score_thr is not None:
                 score_thr = options.det_score_thr
             people = find_people(options.person_boxes, video, spacing, options.first_second, score_thr)
-            lookahead = options.lookahead
-            if lookahead is None:
-                lookahead = 0 if video.live else memory.after
+            by_default = 0 if video.live else memory.after
+            lookahead = by_default if options.lookahead is None else options.lookahead
         stack.pop_all()  # the run closes it
     return KeyFrameRun(video, options, islice(video, limit), spacing, people, lookahead)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 from mmdet3d.apis import LidarDet3DInferencer, LidarSeg3DInferencer
 from mmdet3d.structures import Det3DDataSample
@@ -29,10 +30,10 @@ def let_inferencers_save_pictures() -> None:
 
 def _batch_by_batch(call: Callable[..., dict]) -> Callable[..., dict]:
     @wraps(call)
-    def call_batches(self, inputs: object, batch_size: int = 1, **kwargs: object) -> dict:
+    def call_batches(self, inputs: Any, batch_size: int = 1, **kwargs: Any) -> dict:
         inputs = self._inputs_to_list(inputs)
         batches = [inputs[start : start + batch_size] for start in range(0, len(inputs), batch_size)]
-        results = dict(predictions=[], visualization=[])
+        results: dict[str, list] = dict(predictions=[], visualization=[])
         out_dir = kwargs.get('out_dir')
         folder = Path(out_dir, 'vis_lidar') if out_dir and not kwargs.get('no_save_vis') else None
         tell = getattr(self.visualizer, 'pictures_in', nullcontext)

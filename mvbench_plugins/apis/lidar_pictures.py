@@ -65,7 +65,7 @@ def draw_segmentation(
     if palette is None:
         bgr = [action_color(label) for label in range(len(classes))]
     else:
-        bgr = [tuple(map(int, color[::-1])) for color in palette[: len(classes)]]
+        bgr = [(int(blue), int(green), int(red)) for red, green, blue in palette[: len(classes)]]
     known = (labels >= 0) & (labels < len(bgr))
     colors = np.array([*bgr, _UNLABELLED], np.uint8)[np.where(known, labels, len(bgr))]
     behind = draw_from_behind(points, colors, [], (side * 4 // 3, side))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from mmengine.runner.checkpoint import _load_checkpoint, _load_checkpoint_to_model
 from torch import nn
 
 import mvbench_plugins.common.checkpoint  # noqa: F401  (loads local files with errors that name them)
@@ -41,7 +41,27 @@ def check_device(device: str | None) -> None:
         raise ValueError(f'device {device!r}: PyTorch finds no GPU here; use cpu')
 
 
-def stored_config(checkpoint: Mapping, source: str) -> Config:
+def read_checkpoint(weights: str | None, cfg: Config) -> dict | None:
+    """Reads a checkpoint, if there is one; an empty config takes over what the checkpoint holds.
+
+    Args:
+        weights: its file.
+        cfg: config of the model.
+
+    Raises:
+        ValueError: neither of the two tells the config.
+    """
+    if weights is None:
+        if not cfg:
+            raise ValueError('found neither a config nor a checkpoint, expected one of them')
+        return None
+    checkpoint = _load_checkpoint(weights, map_location='cpu')
+    if not cfg:
+        cfg.update(_stored_config(checkpoint, weights)._cfg_dict)
+    return checkpoint
+
+
+def _stored_config(checkpoint: Mapping, source: str) -> Config:
     """The config that a checkpoint holds, as the runner saves it.
 
     Args:

@@ -62,7 +62,7 @@ def draw_bev(
         _draw_boxes(image, boxes, reach, thin)
         if scores:
             _write_scores(image, boxes, reach)
-    for row, (name, color) in enumerate(reversed((legend or {}).items())):
+    for row, (name, color) in enumerate(reversed([*(legend or {}).items()])):
         put_text(image, name, (0, side - round((row + 1.5) * side / 36)), color, 0.6)
     return image
 

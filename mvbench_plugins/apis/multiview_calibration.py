@@ -28,6 +28,7 @@ with: a vehicle without LiDAR needs none.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mvbench_plugins.sparsebev.frames import CAMERAS, CameraSet, are_intrinsics, are_poses
+from mvbench_plugins.sparsebev.frames import CAMERAS, CameraSet, are_intrinsics, are_poses, as_numbers
 
 CALIBRATION = 'calibration.json'
 #: LIDAR_TOP of the nuScenes cars, level: 0.94 m before the rear axle, 1.84 m above the ground.
@@ -86,12 +87,12 @@ def read_calibrated_frame(folder: Path) -> CalibratedFrame:
     pose = _pose(content, 'ego2global', path, default=np.eye(4))
     lidar2ego = _pose(content, 'lidar2ego', path, default=np.array(LIDAR2EGO))
     paths, times, intrinsics, poses = [], [], [], []
-    size = None
+    sizes: list[tuple[int, int]] = []
     for camera in CAMERAS:
         entry = _field(cameras, camera, path, 'an object', dict)
         place = f'cameras.{camera}.'
         image = folder / _field(entry, 'image', path, 'the name of a file in the folder', str, place)
-        size = _check_size(image, size, path, place)
+        sizes.append(_check_size(image, sizes, path, place))
         cam2ego = _cam2ego(entry, lidar2ego, path, place)
         _check_heading(camera, cam2ego, path, place)
         paths.append(str(image))
@@ -100,7 +101,7 @@ def read_calibrated_frame(folder: Path) -> CalibratedFrame:
         poses.append(_pose(entry, 'ego2global', path, place, default=pose) @ cam2ego)
     missing = tuple(key for key in ('timestamp', 'ego2global') if key not in content)
     frame = CameraSet(tuple(paths), np.array(times), np.array(intrinsics), np.array(poses))
-    return CalibratedFrame(folder, frame, pose @ lidar2ego, time, size, missing)
+    return CalibratedFrame(folder, frame, pose @ lidar2ego, time, sizes[0], missing)
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def _load(path: Path) -> dict[str, Any]:
         )
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{path}: not a JSON file: {error}') from error
     if not isinstance(content, dict):
         raise ValueError(f'{path}: found a JSON {type(content).__name__}, expected an object with "cameras"')
@@ -132,19 +133,12 @@ def _field(content: dict, key: str, path: Path, expected: str, kind: type | tupl
 def _time(content: dict, path: Path, key: str, default: float, place: str = '') -> float:
     if key not in content:
         return default
-    value = float(_field(content, key, path, 'seconds', (int, float), place))
+    # By way of text: integers that no float can hold are infinite then.
+    value = float(repr(_field(content, key, path, 'seconds', (int, float), place)))
     # Times in micro- or nanoseconds would pass for moments that lie months apart.
     if not 0 <= value < 1e11:
         raise ValueError(f'{path}: {place}{key}: found {value:g}, expected seconds (nuScenes counts microseconds)')
     return value
-
-
-def _matrix(value: Any, shape: tuple[int, int]) -> np.ndarray | None:
-    try:
-        matrix = np.array(value, np.float64)
-    except (TypeError, ValueError):
-        return None
-    return matrix if matrix.shape == shape and np.isfinite(matrix).all() else None
 
 
 def _pose(content: dict, key: str, path: Path, place: str = '', default: np.ndarray | None = None) -> np.ndarray:
@@ -152,7 +146,7 @@ def _pose(content: dict, key: str, path: Path, place: str = '', default: np.ndar
         return default
     expected = 'a rigid pose [[R, t], [0, 0, 0, 1]] of 4 x 4 numbers, in metres, with a rotation R'
     found = _field(content, key, path, expected, list, place)
-    pose = _matrix(found, (4, 4))
+    pose = as_numbers(found, (4, 4))
     if pose is None:
         raise ValueError(f'{path}: {place}{key}: found {found}, expected {expected}')
     if not are_poses(pose):
@@ -176,7 +170,7 @@ def _cam2ego(entry: dict, lidar2ego: np.ndarray, path: Path, place: str) -> np.n
 def _intrinsics(entry: dict, path: Path, place: str) -> np.ndarray:
     expected = '[[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels, fx and fy above 0'
     found = _field(entry, 'intrinsics', path, expected, list, place)
-    matrix = _matrix(found, (3, 3))
+    matrix = as_numbers(found, (3, 3))
     if matrix is None or not are_intrinsics(matrix):
         raise ValueError(f'{path}: {place}intrinsics: found {found}, expected {expected}')
     return matrix
@@ -194,18 +188,18 @@ def _check_heading(camera: str, cam2ego: np.ndarray, path: Path, place: str) -> 
         )
 
 
-def _check_size(image: Path, size: tuple[int, int] | None, path: Path, place: str) -> tuple[int, int]:
-    """Height and width of a picture, from its header."""
+def _check_size(image: Path, others: Sequence[tuple[int, int]], path: Path, place: str) -> tuple[int, int]:
+    """Height and width of a picture, from its header; those of the other cameras are the same."""
     if not image.is_file():
         raise FileNotFoundError(f'{path}: {place}image: {image} does not exist')
     try:
         with Image.open(image) as picture:
             found = picture.size[::-1]
-    except OSError as error:
+    except Exception as error:  # a damaged picture raises nearly anything
         raise ValueError(f'{path}: {place}image: {image} is not a picture: {error}') from error
-    if size is not None and found != size:
+    if others and found != others[0]:
         raise ValueError(
-            f'{path}: {place}image: {image} is {found[1]} x {found[0]} pixels, expected {size[1]} x {size[0]} as the '
-            'other cameras; resize it, and multiply the first two rows of its intrinsics alike'
+            f'{path}: {place}image: {image} is {found[1]} x {found[0]} pixels, expected {others[0][1]} x '
+            f'{others[0][0]} as the other cameras; resize it, and multiply the first two rows of its intrinsics alike'
         )
     return found

@@ -16,15 +16,15 @@ from mmdet3d.registry import DATASETS, MODELS
 from mmdet3d.structures import Det3DDataSample
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.runner.checkpoint import _load_checkpoint
 from mmengine.structures import InstanceData
 from rich.progress import Progress
 
 from mvbench_plugins import compat
-from mvbench_plugins.apis.model_loading import check_device, find_config, load_strictly, stored_config
+from mvbench_plugins.apis.model_loading import check_device, find_config, load_strictly, read_checkpoint
 from mvbench_plugins.apis.multiview_frames import FolderFrames, Frames, MultiViewFrame, NuScenesFrames
-from mvbench_plugins.apis.multiview_output import PictureWriter, check_options, write_json, write_submission
+from mvbench_plugins.apis.multiview_output import PictureWriter, check_options, write_submission
 from mvbench_plugins.apis.multiview_picture import draw_frame
+from mvbench_plugins.apis.result_files import write_json
 from mvbench_plugins.sparsebev.dataset import CLASSES
 
 _LOADING = 'LoadMultiFrameImages'
@@ -157,7 +157,7 @@ class MultiViewDet3DInferencer(Base3DInferencer):
             finally:
                 if json_out is not None:
                     content = dict(source=str(inputs), classes=self._classes, complete=complete, frames=records)
-                    write_json(Path(json_out), content)
+                    write_json(json_out, content)
         if nuscenes_out is not None:
             write_submission(Path(nuscenes_out), infos, samples, self._classes)
         shown = pictures if return_vis else writer.written if writer is not None else []
@@ -225,6 +225,7 @@ class MultiViewDet3DInferencer(Base3DInferencer):
         if batch_size < 1 or (self.online and batch_size > 1):
             expected = '1 in online mode' if self.online else '1 or more'
             raise ValueError(f'batch_size: found {batch_size}, expected {expected}')
+        frames: Frames
         if isinstance(inputs, (str, Path)) and Path(inputs).is_dir():
             frames = FolderFrames(Path(inputs), None if history is None else [Path(folder) for folder in history])
         elif history is not None:
@@ -274,9 +275,7 @@ class MultiViewDet3DInferencer(Base3DInferencer):
 
     def _init_model(self, cfg: Config, weights: str | None, device: str = 'cpu') -> torch.nn.Module:
         """Builds the model, in the mode that was asked for, and loads it strictly."""
-        checkpoint = None if weights is None else _load_checkpoint(weights, map_location='cpu')
-        if not cfg:
-            cfg.update(stored_config(checkpoint, weights)._cfg_dict)
+        checkpoint = read_checkpoint(weights, cfg)
         cfg.model.test_cfg = dict(cfg.model.get('test_cfg') or {}, online=self.online)
         model = MODELS.build(cfg.model)
         model.cfg = cfg

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from mmdet3d.structures import Box3DMode, LiDARInstance3DBoxes
 from mmengine.dataset import BaseDataset
 
 from mvbench_plugins.apis.multiview_calibration import CALIBRATION, CalibratedFrame, read_calibrated_frame
+from mvbench_plugins.common.naming import naming
 from mvbench_plugins.common.natural_order import natural_key
 from mvbench_plugins.sparsebev.frames import CameraSet
 
@@ -80,7 +82,38 @@ def nuscenes_frame(dataset: BaseDataset, index: int) -> MultiViewFrame:
     return MultiViewFrame(info['token'], info, boxes, labels, lidar if lidar.is_file() else None)
 
 
-class NuScenesFrames(Sequence[MultiViewFrame]):
+class Frames(ABC):
+    """Frames in their order, each made when it is asked for.
+
+    Attributes:
+        annotated: whether they come with annotated boxes.
+        sequential: whether all frames before a frame in its scene or drive come before it here, too.
+    """
+
+    annotated: bool
+    sequential: bool
+
+    @property
+    @abstractmethod
+    def rate(self) -> float:
+        """Frames per second."""
+
+    @property
+    @abstractmethod
+    def key_interval(self) -> int:
+        """Steps from a frame to that half a second later."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, number: int) -> MultiViewFrame: ...
+
+    def __iter__(self) -> Iterator[MultiViewFrame]:
+        return (self[number] for number in range(len(self)))
+
+
+class NuScenesFrames(Frames):
     """Samples of a nuScenes data set.
 
     Args:
@@ -104,7 +137,6 @@ class NuScenesFrames(Sequence[MultiViewFrame]):
             scenes.setdefault(info['scene_token'], []).append(index)
         scene_names = self._scene_names()
         self._indices: list[int] = []
-        #: Whether all frames before a frame in its scene come before it here, too.
         self.sequential = True
         for name in names:
             scene = scenes.get(scene_names.get(name, name))
@@ -138,10 +170,11 @@ class NuScenesFrames(Sequence[MultiViewFrame]):
         table = Path(self.dataset.data_root, self.dataset.metainfo.get('version', ''), 'scene.json')
         if not table.is_file():
             return {}
-        return {scene['name']: scene['token'] for scene in json.loads(table.read_text(encoding='utf-8'))}
+        with naming(table, 'download the table again'):
+            return {scene['name']: scene['token'] for scene in json.loads(table.read_text(encoding='utf-8'))}
 
 
-class FolderFrames(Sequence[MultiViewFrame]):
+class FolderFrames(Frames):
     """Frames from folders with calibration files, see :mod:`~mvbench_plugins.apis.multiview_calibration`.
 
     Args:
@@ -208,9 +241,6 @@ class FolderFrames(Sequence[MultiViewFrame]):
             box_mode_3d=Box3DMode.LIDAR,
         )
         return MultiViewFrame(frame.folder.name, results)
-
-
-Frames = NuScenesFrames | FolderFrames
 
 
 def _sub_folders(folder: Path) -> list[Path]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +13,7 @@ from mmdet3d.evaluation.metrics import NuScenesMetric
 from mmdet3d.structures import Det3DDataSample
 
 from mvbench_plugins.apis.multiview_frames import Frames
+from mvbench_plugins.apis.result_files import open_video_file, write_picture
 
 VIDEOS, PICTURES = ('.mp4', '.avi'), ('.jpg', '.jpeg', '.png')
 _MODALITY = dict(use_camera=True, use_lidar=False, use_radar=False, use_map=False, use_external=False)
@@ -85,13 +84,12 @@ class PictureWriter:
         suffix = self.path.suffix.lower()
         if suffix in VIDEOS:
             if self._video is None:
-                self._video = self._open(picture.shape[1::-1])
+                self._video = open_video_file(self.path, picture.shape[1::-1], self.fps)
+                self.written.append(str(self.path))
             self._video.write(picture)
             return
         path = self.path if suffix in PICTURES else self.path / f'{len(self.written):04d}_{name}.jpg'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not cv2.imwrite(str(path), picture):
-            raise ValueError(f'OpenCV cannot write the picture {path}')
+        write_picture(path, picture)
         self.written.append(str(path))
 
     def __enter__(self) -> PictureWriter:
@@ -100,24 +98,6 @@ class PictureWriter:
     def __exit__(self, *_: object) -> None:
         if self._video is not None:
             self._video.release()
-
-    def _open(self, size: tuple[int, int]) -> cv2.VideoWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # mp4v is the one codec that every OpenCV wheel can write.
-        codec = cv2.VideoWriter_fourcc(*'mp4v')
-        writer = cv2.VideoWriter(str(self.path), codec, self.fps, size)
-        if not writer.isOpened():
-            raise ValueError(f'OpenCV cannot write a video of {size[0]} x {size[1]} at {self.fps:g} fps to {self.path}')
-        self.written.append(str(self.path))
-        return writer
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes a json file, whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'{path.name}.part')
-    part.write_text(json.dumps(content), encoding='utf-8')
-    part.replace(path)
 
 
 def write_submission(

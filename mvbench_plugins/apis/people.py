@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,8 +16,8 @@ from mvbench_plugins.datasets.action.person_boxes import PersonBoxes, read_perso
 
 _OVERSHOOT = 0.05  # of the image, that a box may reach beyond it; it is clipped
 
-Boxes = Sequence | np.ndarray
-People = str | Path | PersonBoxes | PersonDetector | Mapping[int, Boxes] | Sequence[Boxes] | np.ndarray
+Boxes: TypeAlias = Sequence | np.ndarray
+People: TypeAlias = str | Path | PersonBoxes | PersonDetector | Mapping[int, Boxes] | Sequence[Boxes] | np.ndarray
 #: Gets a clip; returns float32 boxes [n, 4] in pixels of the video and scores [n], highest first.
 PersonFinder = Callable[[Clip], tuple[np.ndarray, np.ndarray]]
 
@@ -39,7 +40,8 @@ def find_people(
         FileNotFoundError, TypeError, ValueError: no such file, or something in it or in the arrays is wrong.
     """
     if isinstance(people, PersonDetector):
-        return lambda clip: _best_first(people(clip.key_image[..., ::-1]), score_thr)
+        detect = people
+        return lambda clip: _best_first(detect(clip.key_image[..., ::-1]), score_thr)
     if isinstance(people, (str, Path)):
         people = read_person_boxes(Path(people).expanduser())
     if isinstance(people, PersonBoxes):

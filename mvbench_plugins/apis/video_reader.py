@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 
 from mvbench_plugins.common.natural_order import natural_key
+
+Source: TypeAlias = str | Path | int | np.ndarray
 
 DEFAULT_FPS = 30.0
 _IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
@@ -42,7 +45,7 @@ class VideoSource:
         self,
         name: str,
         origin: str,
-        frames: Iterator[np.ndarray],
+        frames: Generator[np.ndarray, None, None],
         fps: float,
         num_frames: int | None = None,
         live: bool = False,
@@ -72,6 +75,16 @@ class VideoSource:
                 'damaged, the rest of it is not looked at'
             )
 
+    def describe(self, source: object) -> dict[str, Any]:
+        """What the json file of results tells of the video: frames are those read so far.
+
+        Args:
+            source: what the user gave.
+        """
+        name = str(source) if isinstance(source, (str, Path, int, np.integer)) else self.origin
+        width, height = self.size
+        return dict(source=name, width=width, height=height, fps=self.fps, frames=self.num_read)
+
     def __enter__(self) -> VideoSource:
         return self
 
@@ -79,7 +92,7 @@ class VideoSource:
         self._frames.close()
 
 
-def open_video(source: str | Path | int | np.ndarray, fps: float | None = None) -> VideoSource:
+def open_video(source: Source, fps: float | None = None) -> VideoSource:
     """Opens a video of any kind.
 
     Args:
@@ -181,7 +194,7 @@ def _told_fps(capture: cv2.VideoCapture) -> float | None:
     return fps if 0 < fps < float('inf') else None
 
 
-def _captured(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
+def _captured(capture: cv2.VideoCapture) -> Generator[np.ndarray, None, None]:
     try:
         while True:
             success, frame = capture.read()
@@ -192,7 +205,7 @@ def _captured(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
         capture.release()
 
 
-def _loaded(files: list[Path]) -> Iterator[np.ndarray]:
+def _loaded(files: list[Path]) -> Generator[np.ndarray, None, None]:
     for file in files:
         frame = cv2.imread(str(file))
         if frame is None:

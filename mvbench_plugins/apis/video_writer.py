@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from mvbench_plugins.apis.draw_actions import enlarge, enlargement
+from mvbench_plugins.apis.result_files import open_video_file
 
 
 class AnnotatedVideoWriter:
@@ -42,13 +42,8 @@ class AnnotatedVideoWriter:
         hold: float,
         draw: Callable[[np.ndarray, Any], np.ndarray],
     ) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         self._factor = enlargement(size)
-        size = (size[0] * self._factor, size[1] * self._factor)
-        # mp4v is the one codec that every OpenCV wheel can write.
-        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), fps, size)
-        if not self._writer.isOpened():
-            raise ValueError(f'OpenCV cannot write a video of {size[0]} x {size[1]} at {fps:g} fps to {path}')
+        self._writer = open_video_file(path, (size[0] * self._factor, size[1] * self._factor), fps)
         self._hold, self._draw = hold, draw
         self._waiting: deque[np.ndarray] = deque()
         self._written = 0

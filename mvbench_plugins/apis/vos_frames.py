@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.structures import PixelData
 
-from mvbench_plugins.apis.video_reader import DEFAULT_FPS, VideoSource, image_files, open_video
+from mvbench_plugins.apis.video_reader import DEFAULT_FPS, Source, VideoSource, image_files, open_video
 
-Source = str | Path | int | np.ndarray | Iterator[np.ndarray]
+FrameSource: TypeAlias = Source | Iterator[np.ndarray]
 
 _ITERATOR = 'iterator of frames'
 
@@ -38,7 +38,7 @@ class FrameStream:
         return f'{index:05d}' if self.files is None else self.files[index].stem
 
 
-def open_frames(source: Source, fps: float | None = None) -> FrameStream:
+def open_frames(source: FrameSource, fps: float | None = None) -> FrameStream:
     """Opens a video of any kind.
 
     Args:
@@ -116,7 +116,7 @@ def _check_names(files: list[Path]) -> None:
         names[file.stem] = file
 
 
-def _checked(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def _checked(frames: Iterator[np.ndarray]) -> Generator[np.ndarray, None, None]:
     for number, frame in enumerate(frames):
         if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             found = f'{frame.dtype} {frame.shape}' if isinstance(frame, np.ndarray) else type(frame).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from mvbench_plugins.apis.vos_masks import load_mask
 from mvbench_plugins.apis.vos_prompts import Prompt
 from mvbench_plugins.datasets.vos.index_masks import VOID, object_labels
 
-Masks = str | Path | np.ndarray | Mapping[int, str | Path | np.ndarray]
+Mask: TypeAlias = str | Path | np.ndarray
+Masks: TypeAlias = Mask | Mapping[int, Mask]
 
 
 class GivenObjects:
@@ -41,7 +43,7 @@ class GivenObjects:
 
     def __init__(self, stream: FrameStream, masks: Masks | None, prompts: Sequence[Prompt]) -> None:
         self._size = stream.video.size
-        self._masks = {} if masks is None else _by_frame(masks, stream)
+        self._masks: dict[int, Mask] = {} if masks is None else _by_frame(masks, stream)
         self._prompts = list(prompts)
         self._new: dict[int, list[int]] = {}
         self.labels: list[int] = []
@@ -119,9 +121,9 @@ class GivenObjects:
         return [label for label in found if label not in known]
 
 
-def _by_frame(masks: Masks, stream: FrameStream) -> dict[int, str | Path | np.ndarray]:
+def _by_frame(masks: Masks, stream: FrameStream) -> dict[int, Mask]:
     if isinstance(masks, Mapping):
-        wrong = [frame for frame in masks if not isinstance(frame, Integral) or isinstance(frame, bool)]
+        wrong = [frame for frame in masks if isinstance(frame, bool) or not isinstance(frame, Integral)]
         if wrong:
             raise TypeError(f'masks: found the key {wrong[0]!r}, expected 0-based indices of frames')
         return {int(frame): mask for frame, mask in masks.items()}
@@ -157,7 +159,7 @@ def _in_folder(folder: Path, stream: FrameStream) -> dict[int, str | Path | np.n
     return by_frame
 
 
-def _check_frames(frames: Sequence[int], stream: FrameStream) -> None:
+def _check_frames(frames: list[int], stream: FrameStream) -> None:
     for frame in frames[:1] + frames[-1:]:
         count = stream.video.num_frames
         if frame < 0 or (count is not None and frame >= count):

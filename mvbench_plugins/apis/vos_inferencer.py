@@ -19,14 +19,13 @@ from mmengine.dataset import pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.registry import init_default_scope
 from mmengine.runner.amp import autocast
-from mmengine.runner.checkpoint import _load_checkpoint
 from mmengine.structures import PixelData
 from rich.progress import Progress
 
 from mvbench_plugins import compat
-from mvbench_plugins.apis.model_loading import check_device, find_config, load_strictly, stored_config
+from mvbench_plugins.apis.model_loading import check_device, find_config, load_strictly, read_checkpoint
 from mvbench_plugins.apis.vos_drawing import draw_objects
-from mvbench_plugins.apis.vos_frames import FrameStream, Source, empty_sample, open_frames, pack_frame
+from mvbench_plugins.apis.vos_frames import FrameSource, FrameStream, empty_sample, open_frames, pack_frame
 from mvbench_plugins.apis.vos_given import GivenObjects, Masks
 from mvbench_plugins.apis.vos_output import VOSWriter, check_output, to_record
 from mvbench_plugins.apis.vos_prompts import BoxPrompt, PointPrompt, read_prompts
@@ -100,7 +99,7 @@ class VOSInferencer(BaseInferencer):
 
     def __call__(
         self,
-        inputs: Source,
+        inputs: FrameSource,
         masks: Masks | None = None,
         *,
         boxes: Iterable[BoxPrompt] = (),
@@ -174,16 +173,14 @@ class VOSInferencer(BaseInferencer):
                 if not complete:
                     raise
             finally:
-                width, height = video.size
-                source = str(inputs) if isinstance(inputs, (str, Path, int)) else video.origin
-                info = dict(source=source, width=width, height=height, fps=video.fps, frames=video.num_read)
+                info = video.describe(inputs)
                 if writer is not None:
                     writer.finish(info, complete)
         return self.postprocess(records, None if writer is None else writer.overlay) | dict(video=info)
 
     def stream(
         self,
-        source: Source,
+        source: FrameSource,
         masks: Masks | None = None,
         *,
         boxes: Iterable[BoxPrompt] = (),
@@ -246,7 +243,7 @@ class VOSInferencer(BaseInferencer):
 
     def _open(
         self,
-        source: Source,
+        source: FrameSource,
         masks: Masks | None,
         boxes: Iterable[BoxPrompt],
         points: Iterable[PointPrompt],
@@ -287,9 +284,7 @@ class VOSInferencer(BaseInferencer):
 
     def _init_model(self, cfg: Config, weights: str | None, device: str = 'cpu') -> torch.nn.Module:
         """Builds the model with the chosen options, and loads it strictly."""
-        checkpoint = None if weights is None else _load_checkpoint(weights, map_location='cpu')
-        if not cfg:
-            cfg.update(stored_config(checkpoint, weights)._cfg_dict)
+        checkpoint = read_checkpoint(weights, cfg)
         model_cfg = copy.deepcopy(cfg.model)
         model_cfg.test_cfg = dict(model_cfg.get('test_cfg') or {}, **self._test_cfg)
         if self._size is not None:

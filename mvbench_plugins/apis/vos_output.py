@@ -9,8 +9,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from mmengine.fileio import dump
 
+from mvbench_plugins.apis.result_files import write_json, write_picture
 from mvbench_plugins.apis.video_reader import VideoSource
 from mvbench_plugins.apis.video_writer import AnnotatedVideoWriter
 from mvbench_plugins.apis.vos_drawing import draw_objects
@@ -113,9 +113,7 @@ class VOSWriter:
         if 'overlay' in self._save:
             self._video.write_all([frame], [(record['frame'], picture)])
         if 'frames' in self._save:
-            path = self._out_dir / 'frames' / f'{record["name"]}.jpg'
-            if not cv2.imwrite(str(path), picture):
-                raise ValueError(f'OpenCV cannot write the picture {path}')
+            write_picture(self._out_dir / 'frames' / f'{record["name"]}.jpg', picture)
 
     def finish(self, info: dict[str, Any], complete: bool) -> None:
         """Writes the summary, of the frames until now.
@@ -126,7 +124,7 @@ class VOSWriter:
         """
         if 'json' in self._save:
             content = dict(video=info, complete=complete, frames=self._records)
-            dump(content, self._out_dir / 'objects.json')
+            write_json(self._out_dir / 'objects.json', content)
 
     def __enter__(self) -> VOSWriter:
         return self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from numbers import Integral, Real
 from typing import Any
 
@@ -94,11 +95,19 @@ def _read(prompt: Any, kind: str, names: tuple[str, ...], radius: int) -> Prompt
         values = tuple(place)
     except (TypeError, ValueError):
         frame, label, values = None, None, ()
-    numbers = len(values) == len(names) and all(isinstance(value, Real) and np.isfinite(value) for value in values)
+    numbers = len(values) == len(names) and all(map(_is_finite, values))
     if not (isinstance(frame, Integral) and isinstance(label, Integral) and numbers):
         raise ValueError(f'{kind}: found {prompt!r}, expected (frame, label, ({", ".join(names)}))')
+    frame, label = int(frame), int(label)
     if frame < 0:
         raise ValueError(f'{kind} {prompt!r}: found frame {frame}, expected a 0-based index')
     if not 1 <= label <= _MAX_LABEL:
         raise ValueError(f'{kind} {prompt!r}: found label {label}, expected 1 to {_MAX_LABEL} (0 is the background)')
-    return Prompt(int(frame), int(label), tuple(float(value) for value in values), radius)
+    return Prompt(frame, label, tuple(float(value) for value in values), radius)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, Real) and isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False

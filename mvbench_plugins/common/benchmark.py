@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -188,13 +188,25 @@ class Subject:
         return {name: report() for name, report in modules if callable(report)}
 
 
-def time_steps(subjects: Sequence[Subject], iters: int, warmup: int) -> list[list[float]]:
+class Timed(Protocol):
+    """What :func:`time_steps` can time."""
+
+    device: torch.device
+
+    def step(self) -> object:
+        """Computes something once."""
+
+
+def time_steps(
+    subjects: Sequence[Timed], iters: int, warmup: int, clock: Callable[[], float] = time.perf_counter
+) -> list[list[float]]:
     """Times steps of several subjects in turn (A B A B ...), so that a drift of the machine meets all of them.
 
     Args:
         subjects: What to run, all on the same device.
         iters: Timed steps of each.
         warmup: Untimed steps of each before.
+        clock: Tells the time in seconds; ``time.process_time`` leaves out what other programs take of the processor.
 
     Returns:
         For each subject ``iters`` times in milliseconds.
@@ -203,20 +215,21 @@ def time_steps(subjects: Sequence[Subject], iters: int, warmup: int) -> list[lis
     for iteration in range(warmup + iters):
         for subject, record in zip(subjects, times):
             _synchronize(subject.device)
-            start = time.perf_counter()
+            start = clock()
             subject.step()
             _synchronize(subject.device)
             if iteration >= warmup:
-                record.append((time.perf_counter() - start) * 1e3)
+                record.append((clock() - start) * 1e3)
     return times
 
 
-def time_parts(subject: Subject, iters: int) -> dict[str, float]:
+def time_parts(subject: Subject, iters: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
     """Times what the direct children of a model take of an inference step.
 
     Args:
         subject: What to run; neither compiled (its parts are fused) nor in training (the backward pass has no parts).
         iters: Steps.
+        clock: See :func:`time_steps`.
 
     Returns:
         Median milliseconds by name of the child, and ``other``: the rest of the step. Empty for other subjects.
@@ -234,12 +247,12 @@ def time_parts(subject: Subject, iters: int) -> dict[str, float]:
                 return method(*args, **kwargs)
             running.add(name)
             _synchronize(subject.device)
-            start = time.perf_counter()
+            start = clock()
             try:
                 return method(*args, **kwargs)
             finally:
                 _synchronize(subject.device)
-                totals[name] += (time.perf_counter() - start) * 1e3
+                totals[name] += (clock() - start) * 1e3
                 running.discard(name)
 
         return run
@@ -251,10 +264,10 @@ def time_parts(subject: Subject, iters: int) -> dict[str, float]:
     try:
         for _ in range(iters):
             totals.clear()
-            start = time.perf_counter()
+            start = clock()
             subject.step()
             _synchronize(subject.device)
-            totals['other'] = (time.perf_counter() - start) * 1e3 - sum(totals.values())
+            totals['other'] = (clock() - start) * 1e3 - sum(totals.values())
             for name, value in totals.items():
                 records[name].append(value)
     finally:
@@ -297,8 +310,10 @@ def peak_bytes(step: Callable[[], Any], device: torch.device) -> int:
     return max(int(np.cumsum(changes).max(initial=0)), 0)
 
 
-def measure(subjects: Sequence[Subject], iters: int = 20, warmup: int = 5) -> list[dict]:
-    """Measures each subject; the timed steps of several alternate.
+def measure(
+    subjects: Sequence[Subject], iters: int = 20, warmup: int = 5, clock: Callable[[], float] = time.perf_counter
+) -> list[dict]:
+    """Measures each subject, its times by ``clock``; the timed steps of several alternate.
 
     Returns:
         One dict for each subject: ``parameters``; ``latency_ms`` (median, p10, p90 and all ``times``); ``parts_ms``
@@ -307,12 +322,12 @@ def measure(subjects: Sequence[Subject], iters: int = 20, warmup: int = 5) -> li
         ``peak``: their sum); ``flops`` (see :func:`~mvbench_plugins.common.flops.count_flops`: one sample, inference
         path); ``info`` (what the modules of the model report of themselves).
     """
-    all_times = time_steps(subjects, iters, warmup)
+    all_times = time_steps(subjects, iters, warmup, clock)
     results = []
     for subject, times in zip(subjects, all_times):
         low, median, high = np.percentile(times, [10, 50, 90]).tolist()
         info = subject.info()
-        parts = time_parts(subject, iters)
+        parts = time_parts(subject, iters, clock)
         step_bytes = peak_bytes(subject.step, subject.device)
         resident = subject.resident_bytes()
         results.append(

@@ -35,6 +35,11 @@ class Conversion(NamedTuple):
     state_dict: dict[str, Tensor]
     dropped: dict[str, Tensor]
 
+    def with_part(self, prefix: str, part: Conversion) -> Conversion:
+        """Together with that of a part of the model, whose names stand below ``prefix``."""
+        converted, dropped = ({prefix + key: value for key, value in entries.items()} for entries in part)
+        return Conversion(self.state_dict | converted, self.dropped | dropped)
+
 
 def apply_rules(state_dict: Mapping[str, Tensor], rules: Sequence[Rule]) -> Conversion:
     """Rename every key by the first rule that matches it; keys without a rule pass unchanged.
@@ -61,9 +66,34 @@ def apply_rules(state_dict: Mapping[str, Tensor], rules: Sequence[Rule]) -> Conv
 
 def strip_module(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Names without the ``module.`` that ``DistributedDataParallel`` puts in front of all of them."""
-    if all(key.startswith('module.') for key in state_dict):
+    if all(isinstance(key, str) and key.startswith('module.') for key in state_dict):
         return {key.removeprefix('module.'): value for key, value in state_dict.items()}
     return state_dict
+
+
+def convert_named(
+    convert: Callable[[dict[str, Tensor]], Conversion], state_dict: Mapping[str, Tensor], source: object
+) -> Conversion:
+    """Convert weights, which may be those of another model or no weights at all.
+
+    Args:
+        convert: the plugin's conversion.
+        state_dict: weights.
+        source: the file, for messages.
+
+    Raises:
+        ValueError: naming the file: entries that are no tensors by name, or weights that the rules do not fit.
+    """
+    strange = [key for key, value in state_dict.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if strange:
+        raise ValueError(f'{source}: entries that are no tensors among the weights: {strange[:10]}')
+    try:
+        return convert(dict(state_dict))
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'{source}: the weights are damaged or of another model, the conversion cannot go on '
+            f'({type(error).__name__}: {error}). Download the file again, or take the one that belongs to the config.'
+        ) from error
 
 
 def find_state_dict(checkpoint: Mapping) -> Mapping[str, Tensor]:
@@ -136,7 +166,9 @@ def _convert_on_load(
 ) -> None:
     def hook(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict, *_) -> None:
         own = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(prefix)}
-        converted = convert({key[len(prefix) :]: value for key, value in own.items()}).state_dict
+        source = local_metadata.get('source', 'The checkpoint')
+        weights = {key[len(prefix) :]: value for key, value in own.items()}
+        converted = convert_named(convert, weights, source).state_dict
         state_dict.update({prefix + key: value for key, value in converted.items()})
         expected = {k: v for k, v in module.state_dict().items() if elsewhere is None or not k.startswith(elsewhere)}
         matched = [k for k, v in expected.items() if k in converted and converted[k].shape == v.shape]
@@ -144,7 +176,7 @@ def _convert_on_load(
         if len(matched) * 2 < len(expected) and not (prefix and not own):
             outside = f' outside of {elsewhere.rstrip(".")}' if elsewhere else ''
             raise ValueError(
-                f'{local_metadata.get("source", "The checkpoint")} holds weights of another model: '
+                f'{source} holds weights of another model: '
                 f'{len(matched)} of the {len(expected)} entries of {type(module).__name__}{outside} '
                 f'were found. It has entries such as {sorted(own)[:3]}, expected are such as {sorted(expected)[:3]}. '
                 f'{remedy}'
@@ -165,10 +197,18 @@ def load_blobs(path: Path) -> dict[str, Tensor]:
     content = load_plain_pickle(path)
     for candidate in (*(content.get(key) for key in ('blobs', 'model')), content) if isinstance(content, dict) else ():
         if isinstance(candidate, dict):
-            arrays = {key: value for key, value in candidate.items() if isinstance(value, np.ndarray)}
+            arrays = {
+                key: value
+                for key, value in candidate.items()
+                if isinstance(key, str) and isinstance(value, np.ndarray) and value.dtype.kind in 'biuf'
+            }
             if arrays:
-                return {key: torch.from_numpy(np.array(value)) for key, value in arrays.items()}
+                return {key: _tensor(value) for key, value in arrays.items()}
     raise ValueError(f'checkpoint {path} holds no arrays by name, expected them at the top, under "blobs" or "model"')
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(array, array.dtype.newbyteorder('=')))
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
@@ -204,6 +244,9 @@ def load_local_checkpoint(filename: str, map_location: str | None = None) -> dic
             checkpoint = dict(state_dict=find_state_dict(checkpoint))
         except ValueError as error:
             raise ValueError(f'checkpoint {path}: {error}') from None
+    weights = checkpoint['state_dict']
+    if not isinstance(weights, Mapping) or not all(isinstance(key, str) for key in weights):
+        raise ValueError(f'checkpoint {path}: "state_dict" is no mapping of names to tensors; take another file')
     return _with_source(checkpoint, path)
 
 

@@ -87,7 +87,7 @@ def load_inert(path: str | Path) -> tuple[Any, Counter[str]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist')
-    if zipfile.is_zipfile(path) and any(name.endswith('/constants.pkl') for name in zipfile.ZipFile(path).namelist()):
+    if _is_program(path):
         raise ValueError(f'checkpoint {path} is a TorchScript program, not a file of weights')
     replaced: Counter[str] = Counter()
 
@@ -107,6 +107,13 @@ def load_inert(path: str | Path) -> tuple[Any, Counter[str]]:
     except Exception as error:
         raise unreadable(path, error) from error
     return content, replaced
+
+
+def _is_program(path: Path) -> bool:
+    try:
+        return any(name.endswith('/constants.pkl') for name in zipfile.ZipFile(path).namelist())
+    except Exception:  # no zip archive, or a damaged one, which the loader will tell
+        return False
 
 
 def load_plain_pickle(path: str | Path) -> Any:
@@ -140,6 +147,14 @@ def load_plain_pickle(path: str | Path) -> Any:
             f'{path} ({path.stat().st_size} bytes) cannot be read as a pickle of arrays and plain containers: '
             f'{str(error) or type(error).__name__}. Download or copy it again.'
         ) from error
+
+
+def as_array(value: Any) -> np.ndarray:
+    """A value of a pickle as an array; an empty one of objects where it is none, such as rows of unequal lengths."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        return np.empty(0, object)
 
 
 def unreadable(path: Path, error: Exception) -> ValueError:

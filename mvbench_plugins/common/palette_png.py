@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 
 @cache
@@ -47,9 +47,12 @@ def read_palette(path: str | os.PathLike | None) -> np.ndarray:
     try:
         with Image.open(path) as image:
             colours = image.getpalette('RGB') if image.mode == 'P' else None
-    except UnidentifiedImageError:
+    except FileNotFoundError:
+        raise
+    except Exception:  # a damaged picture raises nearly anything
         raise ValueError(f'{path}: no image that can be read, expected a PNG; write or copy it again') from None
-    known = np.array(colours or [], np.uint8).reshape(-1, 3)
+    known = np.array(colours or [], np.uint8)
+    known = known[: len(known) // 3 * 3].reshape(-1, 3)
     palette[: len(known)] = known
     return palette
 

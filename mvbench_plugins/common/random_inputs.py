@@ -1,11 +1,12 @@
 """Random batches in the form that the dataloader of each kind of model hands out, for benchmarks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 
 InputMaker = Callable[[nn.Module, int, tuple[int, int], bool, Config], dict]
 
@@ -33,7 +34,7 @@ def make_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: boo
     Args:
         model: Model with a ``data_preprocessor``.
         batch: Number of samples.
-        shape: (height, width) of the resized, unpadded images in pixels.
+        shape: (height, width) of the resized, unpadded images in pixels; point clouds have a size of their own.
         train: Whether to add annotations.
         cfg: Config of the model, for what the model itself does not know, such as the length of clips.
 
@@ -159,6 +160,111 @@ def surround_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train:
             )
         samples.append(sample)
     return dict(inputs=dict(img=inputs), data_samples=samples)
+
+
+@register_inputs('VOSDataPreprocessor')
+def video_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: bool, cfg: Config) -> dict:
+    """Makes noise videos of two objects.
+
+    For a test one video of six frames, of which the first is annotated: the sixth goes into the memory again. For
+    training, clips as long as those of the config's training pipeline, annotated throughout.
+
+    Raises:
+        ValueError: a batch of several videos in a test, which the model refuses.
+    """
+    from mmdet.structures import DetDataSample, TrackDataSample
+    from mmengine.structures import PixelData
+
+    if not train and batch != 1:
+        raise ValueError(f'--batch {batch}: videos are segmented one at a time, frame by frame; use --batch 1')
+    rng = np.random.default_rng(0)
+    length = max(_values(cfg.train_dataloader, 'num_frames')) if train else 6
+    labels = torch.zeros(1, *shape, dtype=torch.uint8)
+    for label, (left, top, right, bottom) in enumerate(_random_boxes(rng, shape)[:2].astype(int), 1):
+        labels[:, top:bottom, left:right] = label
+    clips, samples = [], []
+    for index in range(batch):
+        clips.append(torch.from_numpy(rng.integers(0, 256, (length, 3, *shape), dtype=np.uint8)))
+        frames = []
+        for frame_id in range(length):
+            annotated = train or frame_id == 0
+            meta = dict(video_id=index, frame_id=frame_id, video_length=None, ori_shape=shape, img_shape=shape)
+            frame = DetDataSample(metainfo=dict(meta, annotated=annotated))
+            if annotated:
+                frame.gt_sem_seg = PixelData(sem_seg=labels)
+            frames.append(frame)
+        samples.append(TrackDataSample(video_data_samples=frames, metainfo=dict(num_objects=2)))
+    return dict(inputs=dict(img=clips), data_samples=samples)
+
+
+@register_inputs('VoxelSegDataPreprocessor')
+def labelled_cloud_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: bool, cfg: Config) -> dict:
+    """Makes clouds of 120 000 points, as many as a scan of SemanticKITTI has, with labels for training."""
+    from mmdet3d.structures import Det3DDataSample, PointData
+
+    generator = torch.Generator().manual_seed(0)
+    clouds = [_random_cloud(120_000, model.data_preprocessor.num_features, generator) for _ in range(batch)]
+    samples = [Det3DDataSample(metainfo=dict(lidar_path=f'{index}.bin')) for index in range(batch)]
+    for sample, cloud in zip(samples, clouds):
+        sample.eval_ann_info = {}
+        if train:
+            labels = torch.randint(model.decode_head.num_classes, (len(cloud),), generator=generator)
+            sample.gt_pts_seg = PointData(pts_semantic_mask=labels)
+    return dict(inputs=dict(points=clouds), data_samples=samples)
+
+
+@register_inputs('VoxelDetDataPreprocessor')
+def boxed_cloud_inputs(model: nn.Module, batch: int, shape: tuple[int, int], train: bool, cfg: Config) -> dict:
+    """Makes clouds of 250 000 points, as many as ten sweeps of nuScenes have, with twenty boxes for training."""
+    from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
+    from mmengine.structures import InstanceData
+
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    preprocessor = model.data_preprocessor
+    low, high = np.split(np.array(preprocessor.voxel_layer.point_cloud_range, dtype=float), 2)
+    num_classes = sum(len(names) for names in model.pts_bbox_head.class_names)
+    clouds, samples = [], []
+    for index in range(batch):
+        clouds.append(_random_cloud(250_000, preprocessor.num_features, generator))
+        meta = dict(lidar_path=f'{index}.bin', box_type_3d=LiDARInstance3DBoxes)
+        sample = Det3DDataSample(metainfo=meta)
+        if train:
+            boxes = np.column_stack([rng.uniform(low, high, (20, 3)), rng.uniform(0.5, 5, (20, 6))])
+            sample.gt_instances_3d = InstanceData(
+                bboxes_3d=LiDARInstance3DBoxes(torch.from_numpy(boxes.astype(np.float32)), box_dim=9),
+                labels_3d=torch.from_numpy(rng.integers(0, num_classes, len(boxes))),
+            )
+        samples.append(sample)
+    return dict(inputs=dict(points=clouds), data_samples=samples)
+
+
+def lidar_surfaces(count: int, reach: float, generator: torch.Generator) -> Tensor:
+    """Points ``[count, 3]`` in metres on an uneven ground and on walls, the denser the nearer, up to ``reach``."""
+    share, angle, height, kind = torch.rand(4, count, generator=generator)
+    radius = reach**share  # from 1 m
+    x, y = radius * (angle * 2 * torch.pi).cos(), radius * (angle * 2 * torch.pi).sin()
+    wall = kind < 0.4
+    x = torch.where(wall & (kind < 0.2), (x / 8).round() * 8, x)
+    y = torch.where(wall & (kind >= 0.2), (y / 8).round() * 8, y)
+    z = torch.where(wall, height * 4 - 2, 0.3 * (x / 7).sin() - 2)
+    return torch.stack([x, y, z], 1)
+
+
+def _random_cloud(count: int, num_features: int, generator: torch.Generator) -> Tensor:
+    """Points ``[count, num_features]``: x, y, z in metres, and values from 0 to 1."""
+    places = lidar_surfaces(count, reach=50, generator=generator)
+    return torch.cat([places, torch.rand(count, num_features - 3, generator=generator)], 1)
+
+
+def _values(node: Any, key: str) -> Iterator[Any]:
+    """All values of a key, anywhere in a nested config."""
+    if isinstance(node, dict):
+        if key in node:
+            yield node[key]
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            yield from _values(child, key)
 
 
 def _random_boxes(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:

@@ -45,7 +45,7 @@ def xyzr_embedding(position: Tensor, channels: int, temperature: float = 10000.0
     """
     quarter = channels // 4
     exponent = torch.arange(0, quarter, 2, dtype=position.dtype, device=position.device) / quarter
-    scaled = position / position.new_tensor([1000.0, 1000.0, 1.0, 1.0])
+    scaled = torch.cat([position[..., :2] / 1000, position[..., 2:]], dim=-1)
     angle = scaled[..., None] / temperature**exponent  # [..., 4, quarter / 2]
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-3)
 

@@ -15,7 +15,8 @@ from mvbench_plugins.common.video_vit import VideoVisionTransformer  # noqa: E40
 
 from .detector import CycleACR  # noqa: E402
 from .head import CycleACRHead  # noqa: E402
-from .loops import MemoryBankHook, MemoryTestLoop, MemoryValLoop  # noqa: E402
+from .hooks import MemoryBankHook  # noqa: E402
+from .loops import MemoryTestLoop, MemoryValLoop  # noqa: E402
 from .losses import GroupedFocalLoss, PersonSumBCELoss  # noqa: E402
 from .memory_bank import MemoryBank  # noqa: E402
 from .slowfast import AlphActionSlowFast  # noqa: E402

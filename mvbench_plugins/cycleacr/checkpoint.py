@@ -51,9 +51,7 @@ def convert_state_dict(state_dict: Mapping[str, Tensor]) -> Conversion:
     converted, dropped = apply_rules(head, _HEAD_RULES)
     # Kernels of one position become matrices; positions lose their empty axes.
     converted = {key: value.flatten(1) if value.dim() > 2 else value for key, value in converted.items()}
-    for target, source in zip((converted, dropped), convert_backbone_state_dict(backbone), strict=True):
-        target.update({prefix + key: value for key, value in source.items()})
-    return Conversion(converted, dropped)
+    return Conversion(converted, dropped).with_part(prefix, convert_backbone_state_dict(backbone))
 
 
 def convert_backbone_state_dict(state_dict: Mapping[str, Tensor]) -> Conversion:

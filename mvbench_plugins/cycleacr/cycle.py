@@ -112,12 +112,13 @@ class InstanceInteraction(BaseModule):
         """
         first = torch.searchsorted(clip, torch.arange(len(memory), device=clip.device))
         position = torch.arange(len(clip), device=clip.device) - first[clip]
-        kept = position < self.max_persons
+        rows = (position < self.max_persons).nonzero().flatten()  # once: a GPU has to be waited for
+        seats = (clip[rows], position[rows])
         place = (clip, position, int(position.max()) + 1 if len(position) else 0)
         x = actors[:, None]  # [n, 1, D]
         for person_block, memory_block in zip(self.person_blocks, self.memory_blocks, strict=True):
             persons = x.new_zeros(len(memory), self.max_persons, x.shape[-1])
-            persons[clip[kept], position[kept]] = x[kept, 0]
+            persons[seats] = x[rows, 0]
             x = person_block(x, persons, place)
             x = memory_block(x, memory, place)
         return x[:, 0]

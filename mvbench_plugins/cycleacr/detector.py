@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mvbench_plugins.common.checkpoint import accept_official_backbones, accept_official_checkpoints
 from mvbench_plugins.common.distributed import reduce_mean
+from mvbench_plugins.common.settings import complete_settings
 
 from .boxes import extend_boxes, jitter_boxes, relative_boxes
 from .checkpoint import convert_backbone_state_dict, convert_state_dict
@@ -57,8 +58,8 @@ class CycleACR(BaseModel):
         num_seconds = self.memory.before + 1 + self.memory.after
         self.backbone = MODELS.build(backbone)
         self.head = MODELS.build({**head, 'num_seconds': num_seconds})
-        self.train_cfg = _settings('train_cfg', train_cfg, max_persons=100, jitter=True)
-        self.test_cfg = _settings('test_cfg', test_cfg, extend=(-0.05, -0.1))
+        self.train_cfg = complete_settings('model.train_cfg', train_cfg, max_persons=100, jitter=True)
+        self.test_cfg = complete_settings('model.test_cfg', test_cfg, extend=(-0.05, -0.1))
         self.last_loss: float | None = None
         accept_official_checkpoints(self, convert_state_dict)
         accept_official_backbones(self.backbone, convert_backbone_state_dict)
@@ -190,18 +191,6 @@ class CycleACR(BaseModel):
         """Feature maps of all pathways."""
         maps = self.backbone(inputs)
         return (maps,) if isinstance(maps, Tensor) else tuple(maps)
-
-
-def _settings(name: str, given: dict | None, **defaults) -> dict:
-    """Defaults, and what is given in their place.
-
-    Raises:
-        ValueError: a name that means nothing.
-    """
-    unknown = sorted((given or {}).keys() - defaults.keys())
-    if unknown:
-        raise ValueError(f'CycleACR: {name} has {unknown}, which mean nothing; expected some of {sorted(defaults)}')
-    return defaults | dict(given or {})
 
 
 def _keys(data_samples: Sequence[ActionDataSample]) -> list[tuple[str, int]]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from mmaction.registry import HOOKS, LOOPS
+from mmaction.registry import LOOPS
 from mmaction.structures import ActionDataSample
 from mmengine.dist import all_gather_object, is_distributed
-from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 from mmengine.structures import InstanceData
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .detector import CycleACR
+from .hooks import cycleacr_of
 
 _CLIPS_AT_ONCE = 32  # of the second pass, which is light: with 1024 features, 40 MB of memory
 
@@ -37,6 +38,11 @@ class _TwoPasses:
     """
 
     mode: str
+    # those of the stock loops
+    runner: Runner
+    dataloader: DataLoader
+    evaluator: Evaluator
+    fp16: bool
 
     def run(self) -> dict:
         """Both passes and the metrics.
@@ -44,7 +50,7 @@ class _TwoPasses:
         Raises:
             TypeError: the model is no CycleACR.
         """
-        model = _unwrap(self.runner)
+        model = cycleacr_of(self.runner)
         self._hook(f'before_{self.mode}')
         self._hook(f'before_{self.mode}_epoch')
         self.runner.model.eval()
@@ -117,33 +123,3 @@ class MemoryTestLoop(_TwoPasses, TestLoop):
     """``TestLoop`` in two passes; same arguments."""
 
     mode = 'test'
-
-
-@HOOKS.register_module()
-class MemoryBankHook(Hook):
-    """Keeps the training memory in checkpoints, so that a resumed run goes on with it.
-
-    It takes about 4 KB per person: some 2 GB for AVA, in each checkpoint. Leave the hook out where that is too much; a
-    resumed run then starts with an empty memory.
-    """
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the memory, which is the same in all processes."""
-        model = _unwrap(runner)
-        checkpoint['memory_bank'] = dict(entries=model.train_memory.state_dict(), last_loss=model.last_loss)
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take the memory back, when training is resumed."""
-        if runner._resume and 'memory_bank' in checkpoint:
-            model = _unwrap(runner)
-            model.train_memory.load_state_dict(checkpoint['memory_bank']['entries'])
-            model.last_loss = checkpoint['memory_bank']['last_loss']
-
-
-def _unwrap(runner: Runner) -> CycleACR:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    if not isinstance(model, CycleACR):
-        raise TypeError(
-            f'this loop (or hook) is for CycleACR, the model is {type(model).__name__}: use ValLoop and TestLoop'
-        )
-    return model

@@ -33,7 +33,7 @@ def unpack_cameras(archive: Path, folder: Path, max_bytes: int) -> Path:
     try:
         with zipfile.ZipFile(archive) as content:
             for entry, target in _checked(content, archive.name, folder, max_bytes):
-                max_bytes -= _write(content, entry, target, max_bytes)
+                max_bytes -= _write(content, archive.name, entry, target, max_bytes)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, OSError, zlib.error) as error:
         raise ValueError(f'{archive.name} cannot be unpacked: expected a complete zip file ({error})') from error
     root = folder
@@ -78,7 +78,7 @@ def _checked(content: zipfile.ZipFile, name: str, folder: Path, max_bytes: int) 
     return [(entry, target) for target, entry in files.items()]
 
 
-def _write(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, max_bytes: int) -> int:
+def _write(content: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo, target: Path, max_bytes: int) -> int:
     """Unpacks one file and returns its size; the sizes that an archive tells may be wrong, so bytes are counted."""
     target.parent.mkdir(parents=True, exist_ok=True)
     written = 0
@@ -86,9 +86,7 @@ def _write(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, max_b
         while chunk := source.read(_CHUNK):
             written += len(chunk)
             if written > max_bytes:
-                raise ValueError(
-                    f'{Path(content.filename).name}: entry {entry.filename!r} unpacks to more bytes than are allowed'
-                )
+                raise ValueError(f'{name}: entry {entry.filename!r} unpacks to more bytes than are allowed')
             file.write(chunk)
     return written
 

@@ -164,7 +164,7 @@ class _Answers:
         ]
 
     def choose_checkpoint(self, title: str, name: str | None) -> Any:
-        chosen = self.service.catalogue.checkpoints(TASKS[title]).get(name)
+        chosen = self.service.catalogue.checkpoints(TASKS[title]).get(name or '')
         return gr.update(value=chosen.config) if chosen and chosen.config else gr.skip()
 
     def uploaded(self, title: str, upload: str, request: gr.Request) -> Any:

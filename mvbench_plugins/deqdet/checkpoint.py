@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
-from mvbench_plugins.common.checkpoint import Conversion, Rule, apply_rules
+from mvbench_plugins.common.checkpoint import Conversion, Rule, apply_rules, strip_module
 
-RULES: tuple[Rule, ...] = (
+_RULES: tuple[Rule, ...] = (
     # Left behind by the stock head that the official one inherits from; never called.
     Rule(r'(.*bbox_head\.\d+\.)instance_interactive_conv(_norm)?\..*', None),
     Rule(r'(.*)\.attention\.attn\.(.*)', r'\1.attention.\2'),
@@ -20,6 +22,6 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def convert_state_dict(state_dict: dict[str, Tensor]) -> Conversion:
+def convert_state_dict(state_dict: Mapping[str, Tensor]) -> Conversion:
     """Weights under official names to ours; weights that already have our names pass unchanged."""
-    return apply_rules(state_dict, RULES)
+    return apply_rules(strip_module(state_dict), _RULES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Hashable
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -90,22 +91,23 @@ def check_coco_file(ann_file: str, classes: tuple[str, ...] | None = None) -> No
         raise FileNotFoundError(f'annotation file {path} does not exist: check data_root and ann_file of the dataset')
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f'{path}: no valid JSON ({error}); the file may be truncated, download or write it again'
         ) from None
     for field in ('images', 'annotations', 'categories'):
         if not isinstance(content, dict) or not isinstance(content.get(field), list):
             raise ValueError(f'{path}: field "{field}" is missing or no list; is this a COCO instances file?')
-    names = {category.get('name') for category in content['categories']}
+    _check_entries(path, content)
+    names = {category['name'] for category in content['categories']}
     unknown = [name for name in classes or () if name not in names]
     if unknown:
         raise ValueError(
             f'{path}: metainfo.classes asks for {unknown}, which are no categories of this file; it has '
             f'{sorted(map(str, names))}. Set metainfo=dict(classes=...) of the dataset to the names in the file.'
         )
-    image_ids = {image.get('id') for image in content['images']}
-    category_ids = {category.get('id') for category in content['categories']}
+    image_ids = {image['id'] for image in content['images']}
+    category_ids = {category['id'] for category in content['categories']}
     flat = 0
     for number, annotation in enumerate(content['annotations']):
         problem = _problem(annotation, image_ids, category_ids)
@@ -119,19 +121,51 @@ def check_coco_file(ann_file: str, classes: tuple[str, ...] | None = None) -> No
         print_log(f'{path}: {flat} of {len(content["annotations"])} boxes have no area and are not used', 'current')
 
 
+def _check_entries(path: Path, content: dict) -> None:
+    """Refuse images and categories without their fields, and ids that stand for two entries of a list."""
+    kinds: dict[str, dict[str, type]] = {
+        'images': {'file_name': str, 'height': int, 'width': int},
+        'categories': {'name': str},
+        'annotations': {},
+    }
+    for field, needed in kinds.items():
+        ids: set[int | str] = set()
+        for number, entry in enumerate(content[field]):
+            found = entry if isinstance(entry, dict) else {}
+            wrong = [name for name, kind in needed.items() if not isinstance(found.get(name), kind)]
+            if not isinstance(found.get('id'), (int, str)) or found['id'] in ids:
+                wrong.append('id')
+            elif field == 'images' and not wrong and min(found['height'], found['width']) < 1:
+                wrong = ['height', 'width']
+            if wrong:
+                raise ValueError(
+                    f'{path}: {field}[{number}]: found {str(entry)[:80]}, expected '
+                    f'{"".join(f"{name} ({kind.__name__}), " for name, kind in needed.items())}id of its own; '
+                    f'{" and ".join(wrong)} is missing, wrong or used twice. Correct or remove this entry.'
+                )
+            ids.add(found['id'])
+
+
 def _problem(annotation: dict, image_ids: set, category_ids: set) -> str | None:
     box = annotation.get('bbox')
     if not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, Real) for value in box):
         return f'bbox must be four numbers [x, y, width, height], found {box!r}'
-    if not all(map(math.isfinite, box)) or min(box[2:]) < 0:
+    if not all(map(_is_finite, box)) or min(box[2:]) < 0:
         return f'bbox must be finite with width and height of at least 0, found {box}'
-    if annotation.get('image_id') not in image_ids:
+    if not isinstance(annotation.get('image_id'), Hashable) or annotation.get('image_id') not in image_ids:
         return f'image_id {annotation.get("image_id")!r} is no image of this file'
-    if annotation.get('category_id') not in category_ids:
+    if not isinstance(annotation.get('category_id'), Hashable) or annotation.get('category_id') not in category_ids:
         return f'category_id {annotation.get("category_id")!r} is no category of this file'
     # The stock reader and the metric look these two up without asking.
-    if not isinstance(annotation.get('area'), Real):
+    if not isinstance(annotation.get('area'), Real) or not _is_finite(annotation['area']):
         return f'area must be a number (width x height will do), found {annotation.get("area")!r}'
     if annotation.get('iscrowd') not in (0, 1):
         return f'iscrowd must be 0 or 1 (0 for a single object), found {annotation.get("iscrowd")!r}'
     return None
+
+
+def _is_finite(value: Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False

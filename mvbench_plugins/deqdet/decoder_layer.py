@@ -27,22 +27,22 @@ class DecoderState(NamedTuple):
         position: xyzr ``[B, N, 4]``, see :mod:`mvbench_plugins.common.xyzr`.
         content: ``[B, N, C]``.
         box: corner boxes ``[B, N, 4]`` in pixels of the resized image, not clipped.
-        logits: class scores before the sigmoid ``[B, N, num_classes]``; None before the first layer.
+        logits: class scores before the sigmoid ``[B, N, num_classes]``; before the first layer of no class.
     """
 
     position: Tensor
     content: Tensor
     box: Tensor
-    logits: Tensor | None = None
+    logits: Tensor
 
     @classmethod
     def from_boxes(cls, box: Tensor, content: Tensor) -> DecoderState:
         """The state that has these boxes and contents."""
-        return cls(encode_xyzr(box), content, box)
+        return cls(encode_xyzr(box), content, box, content.new_zeros(*content.shape[:2], 0))
 
     def detach(self) -> DecoderState:
         """The same state without its history."""
-        return DecoderState(*(None if x is None else x.detach() for x in self))
+        return DecoderState(*(x.detach() for x in self))
 
 
 @MODELS.register_module()
@@ -190,8 +190,8 @@ class AdaMixerHead(DIIHead):
     def _sample(self, pyramid: FlatPyramid, position: Tensor, content: Tensor) -> Tensor:
         """Features ``[B, N, G, P, F / G]``; a level weighs the more, the closer its stride is to the point's scale."""
         points = self._sampling_points(position, content)
-        log_strides = torch.log2(points.new_tensor(pyramid.strides))
-        level_weights = (-((points[..., 2:] - log_strides) ** 2) / 2).softmax(-1)  # [B, N, G, P, L]
+        distance = points[..., 2:] - pyramid.log_strides(points.dtype)
+        level_weights = (-(distance**2) / 2).softmax(-1)  # [B, N, G, P, L]
         return sample_pyramid(pyramid, points[..., :2], level_weights)
 
     def loss_and_target(

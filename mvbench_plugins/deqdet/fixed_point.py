@@ -159,7 +159,8 @@ class _EarlyGradients(torch.autograd.Function):
                 for k, grad in enumerate(torch.autograd.grad(group.sum(), wanted, allow_unused=True)):
                     if grad is not None:
                         # A copy, since autograd may hand out one tensor twice, or an expanded one.
-                        gradients[k] = grad.clone() if gradients[k] is None else gradients[k].add_(grad)
+                        known = gradients[k]
+                        gradients[k] = grad.clone() if known is None else known.add_(grad)
         found = iter(gradients)
         ctx.gradients = [next(found) if need else None for need in needed]
         return torch.cat(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +14,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mvbench_plugins.ops.pyramid_sampling import FlatPyramid
+
+from .decoder_layer import DecoderState
 from .fixed_point import relative_residual
 
 
@@ -37,7 +41,7 @@ class EquilibriumResidualHook(Hook):
 
     def _watch(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        layers = getattr(getattr(model, 'roi_head', None), 'bbox_head', ())
+        layers: Sequence[torch.nn.Module] = getattr(getattr(model, 'roi_head', None), 'bbox_head', ())
         if len(layers) != 2:
             raise ValueError(
                 f'EquilibriumResidualHook needs a DEQDetRoIHead with its two layers, found {type(model).__name__} with '
@@ -53,7 +57,9 @@ class EquilibriumResidualHook(Hook):
         if self._application is not None:
             self._application = 0
 
-    def _on_application(self, layer: torch.nn.Module, args: tuple, output: tuple) -> None:
+    def _on_application(
+        self, layer: torch.nn.Module, args: tuple[FlatPyramid, DecoderState], output: DecoderState
+    ) -> None:
         if self._application is None:
             return
         residual = relative_residual(output.content, args[1].content).sum()

@@ -62,7 +62,8 @@ class DEQDetRoIHead(QueryRoIHead):
         train_cfg: list[ConfigType] | ConfigType | None = None,
         **kwargs,
     ) -> None:
-        super().__init__(bbox_head=_first_and_last(bbox_head), train_cfg=_first_and_last(train_cfg), **kwargs)
+        train_cfgs = None if train_cfg is None else _first_and_last(train_cfg)
+        super().__init__(bbox_head=_first_and_last(bbox_head), train_cfg=train_cfgs, **kwargs)
         outside = [i for i in supervision_position if not 1 <= i <= refinement_steps]
         if outside:
             raise ValueError(
@@ -173,17 +174,18 @@ class FFNDetRoIHead(QueryRoIHead):
         **kwargs,
     ) -> None:
         self.num_stages = num_stages
-        super().__init__(bbox_head=self._per_stage(bbox_head), train_cfg=self._per_stage(train_cfg), **kwargs)
+        train_cfgs = None if train_cfg is None else self._per_stage(train_cfg)
+        super().__init__(bbox_head=self._per_stage(bbox_head), train_cfg=train_cfgs, **kwargs)
         for layer in self.bbox_head[:frozen_stages]:
             layer.requires_grad_(False)
 
-    def _per_stage(self, cfg: list | ConfigType | None) -> list | None:
-        cfgs = cfg if isinstance(cfg, (list, tuple)) or cfg is None else [cfg]
-        if cfgs is None or len(cfgs) == self.num_stages:
+    def _per_stage(self, cfg: list | ConfigType) -> list:
+        cfgs = list(cfg) if isinstance(cfg, (list, tuple)) else [cfg]
+        if len(cfgs) == self.num_stages:
             return cfgs
         if len(cfgs) != 1:
             raise ValueError(f'FFNDetRoIHead: {len(cfgs)} configs for num_stages={self.num_stages} layers')
-        return list(cfgs) * self.num_stages
+        return cfgs * self.num_stages
 
     def decode(self, step: Callable[[int, DecoderState], DecoderState], state: DecoderState) -> DecoderState:
         """All layers once, in order."""
@@ -201,10 +203,8 @@ class FFNDetRoIHead(QueryRoIHead):
         return losses
 
 
-def _first_and_last(cfg: list | ConfigType | None) -> list | None:
+def _first_and_last(cfg: list | ConfigType) -> list:
     """Settings of layer 0 and layer 1 from a list of any length, or a single one for both."""
-    if cfg is None:
-        return None
     cfgs = cfg if isinstance(cfg, (list, tuple)) else [cfg]
     return [cfgs[0], cfgs[-1]]
 

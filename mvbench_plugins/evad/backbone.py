@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from mmaction.models.backbones.vit_mae import Block
@@ -14,6 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from mvbench_plugins.common.video_vit import VideoVisionTransformer
 
 from .pruning import TokenSelection, attend_and_score, take_tokens
+
+_Output = TypeVar('_Output')
 
 
 class ClipTokens(NamedTuple):
@@ -119,7 +121,7 @@ class KeyframeVisionTransformer(VideoVisionTransformer):
         tokens = self.norm(tokens)
         return ClipTokens(tuple(key_maps), tokens[:, :num_key], tokens[:, num_key:], positions, grid)
 
-    def _run(self, part: Callable, block: Block, tokens: Tensor, *args) -> Tensor | tuple[Tensor, Tensor]:
+    def _run(self, part: Callable[..., _Output], block: Block, tokens: Tensor, *args: Any) -> _Output:
         """Run one half of a block; what it computes is not kept for the backward pass with ``with_cp``.
 
         Halves, since a selection between them must not be made twice: it could differ by rounding.

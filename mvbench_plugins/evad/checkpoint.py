@@ -67,10 +67,7 @@ def convert_state_dict(state_dict: Mapping[str, Tensor]) -> Conversion:
         if re.match(r'(backbone\.|patch_embed\.|blocks\.|norm\.)', key)
     }
     rest = {key: value for key, value in state_dict.items() if key not in encoder and not key.startswith(prefix)}
-    converted, dropped = apply_rules(rest, _RULES)
-    for target, source in zip((converted, dropped), convert_backbone_state_dict(encoder), strict=True):
-        target.update({prefix + key: value for key, value in source.items()})
-    return Conversion(converted, dropped)
+    return apply_rules(rest, _RULES).with_part(prefix, convert_backbone_state_dict(encoder))
 
 
 def convert_backbone_state_dict(state_dict: Mapping[str, Tensor]) -> Conversion:

@@ -60,10 +60,10 @@ class ContextRefinement(BaseModule):
         with_cp: bool = False,
     ) -> None:
         super().__init__()
-        self.extend = tuple(extend)
+        self.extend = (extend[0], extend[1])
         self.keep_places = keep_places
         self.with_cp = with_cp
-        self.pos_grid = tuple(pos_grid)
+        self.pos_grid = (pos_grid[0], pos_grid[1])
         self.encoder_to_decoder = nn.Linear(in_channels, embed_dims, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         positions = get_sinusoid_encoding(num_frames * pos_grid[0] * pos_grid[1], embed_dims)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -83,7 +84,7 @@ def summarise_split(objects: Sequence[ObjectScores], seen: dict[tuple[str, int],
     Raises:
         ValueError: No object of either kind.
     """
-    metrics = {}
+    metrics: dict[str, float] = {}
     for suffix, kind in (('s', True), ('u', False)):
         means = [one.means for one in objects if seen[one.video, one.label] is kind]
         if not means:
@@ -119,7 +120,7 @@ def read_seen(meta_file: str | os.PathLike, seen_classes: Sequence[str]) -> dict
         ValueError: A file of another layout, or none or all of its objects are of seen categories.
     """
     categories = {}
-    for video, objects in read_meta(meta_file).items():
+    for video, objects in read_meta(Path(meta_file)).items():
         for label, known in objects.items():
             if 'category' not in known:
                 raise ValueError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from mmdet.models.mot import BaseMOTModel
@@ -13,6 +12,8 @@ from mmdet.structures.mask import mask2bbox
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 from torch.nn import functional as F
+
+from mvbench_plugins.common.settings import complete_settings
 
 from .aggregation import memory_frames, soft_aggregate
 from .attention import TopK
@@ -64,8 +65,10 @@ class JointFormer(BaseMOTModel):
         self.mask_head = MODELS.build(mask_head)
         self.loss_ce = None if loss_ce is None else MODELS.build(loss_ce)
         self.loss_dice = None if loss_dice is None else MODELS.build(loss_dice)
-        train = _settings('train_cfg', train_cfg, num_slots=3, num_ref_frames=2, token_update_prob=0.6)
-        test = _settings('test_cfg', test_cfg, mem_every=5, max_memory_frames=1, topk=None, with_instances=False)
+        train = complete_settings('model.train_cfg', train_cfg, num_slots=3, num_ref_frames=2, token_update_prob=0.6)
+        test = complete_settings(
+            'model.test_cfg', test_cfg, mem_every=5, max_memory_frames=1, topk=None, with_instances=False
+        )
         self.num_slots = train['num_slots']
         self.draws = ClipDraws(train['num_ref_frames'], train['token_update_prob'])
         self.mem_every, self.max_memory_frames = test['mem_every'], test['max_memory_frames']
@@ -188,7 +191,7 @@ class JointFormer(BaseMOTModel):
             return image.new_ones(1, *image.shape[-2:], dtype=torch.float32)
         padded = padding.add(image)[None]
         memory.check_size(*image.shape[-2:])
-        prob = self._segment(padded) if memory.num_objects else None
+        prob = self._segment(padded) if memory.num_objects else padded.new_ones(1, *padded.shape[-2:])
         if new_masks is not None:
             prob = _merge(prob, padding.add(new_masks).to(image))
             memory.enter(self.backbone.cls_token, entering)
@@ -211,17 +214,8 @@ class JointFormer(BaseMOTModel):
         return soft_aggregate(logits[:, 0].sigmoid())[1]
 
 
-def _settings(name: str, given: dict | None, **defaults: Any) -> dict:
-    unknown = sorted(set(given or {}) - set(defaults))
-    if unknown:
-        raise ValueError(f'model.{name}: found {unknown}, expected some of {sorted(defaults)}')
-    return {**defaults, **(given or {})}
-
-
-def _merge(prob: Tensor | None, new_masks: Tensor) -> Tensor:
+def _merge(prob: Tensor, new_masks: Tensor) -> Tensor:
     """Probabilities of known objects and masks of new ones, aggregated anew; new masks take their pixels."""
-    if prob is None:
-        return soft_aggregate(new_masks)[1]
     known = prob[1:] * (new_masks.sum(0) < 0.5)
     return soft_aggregate(torch.cat([known, new_masks]))[1]
 

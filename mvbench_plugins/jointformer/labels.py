@@ -43,8 +43,8 @@ def unknown_labels(labels: Tensor, known: Sequence[int], source: str) -> list[in
 
 def one_hot(labels: Tensor, values: Iterable[int]) -> Tensor:
     """Masks of 0 and 1 ``[..., n, H, W]``, uint8, of the values in index maps ``[..., H, W]``."""
-    values = torch.tensor([*values], dtype=labels.dtype, device=labels.device)
-    return (labels.unsqueeze(-3) == values[:, None, None]).to(torch.uint8)
+    wanted = torch.tensor([*values], dtype=labels.dtype, device=labels.device)
+    return (labels.unsqueeze(-3) == wanted[:, None, None]).to(torch.uint8)
 
 
 def clip_targets(

@@ -75,7 +75,8 @@ def segment_clip(
     """
     backbone, (batch_size, slots) = model.backbone, selector.shape
     token = backbone.cls_token.expand(batch_size * slots, -1, -1)
-    masks, memories = first_masks.to(images.dtype), []
+    masks = first_masks.to(images.dtype)
+    memories: list[FrameMemory] = []
     num_frames = images.shape[1]
     for step in range(num_frames):
         if step > 0:

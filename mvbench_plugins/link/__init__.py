@@ -27,11 +27,12 @@ from .seg_backbones import LinKEncoder, LinKUNet  # noqa: E402
 from .seg_head import LinKEncoderHead, LinKUNetHead  # noqa: E402
 from .seg_metric import UnlabelledSegMetric  # noqa: E402
 from .seg_preprocessor import VoxelSegDataPreprocessor  # noqa: E402
-from .seg_transforms import ScaleIntensity  # noqa: E402
+from .seg_transforms import CheckLabelFile, ScaleIntensity  # noqa: E402
 from .segmentor import LinKSegmentor  # noqa: E402
 from .sparse_encoder import LinKSparseEncoder  # noqa: E402
 
 __all__ = [
+    'CheckLabelFile',
     'CheckPointFile',
     'LinKCenterHead',
     'LinKCenterPoint',

@@ -30,7 +30,7 @@ class LinKCenterPoint(CenterPoint):
     def extract_pts_feat(
         self,
         voxel_dict: dict[str, Tensor],
-        points: list[Tensor] | None = None,
+        points: list[Tensor],
         img_feats: None = None,
         batch_input_metas: list[dict] | None = None,
     ) -> list[Tensor]:

@@ -20,6 +20,8 @@ class ResumableDisableObjectSampleHook(DisableObjectSampleHook):
         disable_after_epoch: epochs with pasted objects.
     """
 
+    disable_after_epoch: int
+
     def before_train(self, runner: Runner) -> None:
         """Act at the first epoch of this run, if the one to act at has passed."""
         self.disable_after_epoch = max(self.disable_after_epoch, runner.epoch)

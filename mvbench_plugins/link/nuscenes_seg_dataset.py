@@ -6,6 +6,8 @@ import numpy as np
 from mmdet3d.datasets import Seg3DDataset
 from mmdet3d.registry import DATASETS
 
+from mvbench_plugins.common.naming import naming
+
 # The 32 categories of nuScenes-lidarseg to the 16 of its challenge, 0 is ignored.
 _CHALLENGE = (
     0, 0, 7, 7, 7, 0, 7, 0, 0, 1, 0, 0, 8, 0, 2, 3, 3, 4, 5, 0, 0, 6, 9, 10, 11, 12, 13, 14, 15, 0, 16, 0,
@@ -41,6 +43,15 @@ class NuScenesLidarSegDataset(Seg3DDataset):
 
     def __init__(self, metainfo: dict | None = None, **kwargs) -> None:
         super().__init__(metainfo=dict(metainfo or {}), **{'ignore_index': _NUM_CLASSES, **kwargs})
+
+    def load_data_list(self) -> list[dict]:
+        """Read the info file.
+
+        Raises:
+            ValueError: it is damaged or of another kind.
+        """
+        with naming(self.ann_file, "expected an info file of mmdet3d's create_data.py nuscenes"):
+            return super().load_data_list()
 
     def get_seg_label_mapping(self, metainfo: dict | None = None) -> np.ndarray:
         """Class of each of the 32 categories ``[32]``."""

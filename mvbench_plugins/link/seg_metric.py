@@ -18,7 +18,9 @@ class UnlabelledSegMetric(SegMetric):
     left out.
     """
 
-    def compute_metrics(self, results: Sequence[tuple[dict, dict]]) -> dict[str, float]:
+    dataset_meta: dict
+
+    def compute_metrics(self, results: Sequence[tuple[dict, dict]]) -> dict[str, float] | None:
         """Metrics of all samples, see :class:`~mmdet3d.evaluation.metrics.SegMetric`."""
         meta = self.dataset_meta
         ignored, classes = meta['ignore_index'], meta['label2cat']

@@ -40,9 +40,9 @@ def prepare_cpu() -> None:
 
     if not CPU_ONLY_BUILD:
         return
-    ops = importlib.import_module('spconv.pytorch.ops')
-    for module in (ops, importlib.import_module('spconv.pytorch.cppcore')):
-        module.get_current_stream = lambda: 0
+    ops, cppcore = (importlib.import_module(f'spconv.pytorch.{name}') for name in ('ops', 'cppcore'))
+    for module in (ops, cppcore):
+        vars(module)['get_current_stream'] = lambda: 0
     for name in ('gather_cpu', 'scatter_add_cpu'):
         setattr(ops.SpconvOps, name, staticmethod(_in_one_thread(getattr(ops.SpconvOps, name))))
 

@@ -49,8 +49,8 @@ def flatten_views(feats: Sequence[Tensor], num_views: int, num_groups: int) -> F
     Raises:
         ValueError: the levels disagree, or the images or channels do not divide into views or groups.
     """
-    leading = {tuple(feat.shape[:-2]) for feat in feats}
-    if len(leading) != 1 or len(next(iter(leading))) != 3:
+    # compared, not hashed: under a tracer sizes are tensors
+    if feats[0].ndim != 5 or any(feat.shape[:-2] != feats[0].shape[:-2] for feat in feats):
         raise ValueError(
             f'feats has levels of shape {[tuple(feat.shape) for feat in feats]}, expected [B, T * N, C, H_l, W_l] '
             'with the same B, T * N and C in all levels'

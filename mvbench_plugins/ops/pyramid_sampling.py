@@ -20,19 +20,38 @@ class FlatPyramid(NamedTuple):
     Attributes:
         value: ``[B, sum(H_l * W_l), G, C / G]``, levels in order, rows of a level in raster order.
         shapes: ``(H_l, W_l)`` per level.
-        strides: pixels of the network input per cell, per level.
+        levels: ``[L, 4]`` integers on the device of ``value``: height, width, first row and stride (pixels of the
+            network input per cell) of each level. Numbers that come from the host make it wait for the device: here
+            they come once, not in every layer.
     """
 
     value: Tensor
     shapes: tuple[tuple[int, int], ...]
-    strides: tuple[int, ...]
+    levels: Tensor
+
+    @classmethod
+    def of(cls, value: Tensor, shapes: Sequence[tuple[int, int]], strides: Sequence[int]) -> FlatPyramid:
+        """The pyramid of a table whose levels have these sizes."""
+        levels, start = [], 0
+        for (height, width), stride in zip(shapes, strides, strict=True):
+            levels.append((height, width, start, stride))
+            start += height * width
+        return cls(value, tuple(shapes), torch.tensor(levels, device=value.device))
+
+    def log_strides(self, dtype: torch.dtype) -> Tensor:
+        """``log2`` of the strides ``[L]``."""
+        return self.levels[:, 3].to(dtype).log2()
+
+    def extents(self, dtype: torch.dtype) -> Tensor:
+        """Width and height of each level in pixels ``[L, 2]``, whole cells."""
+        return (self.levels[:, :2].flip(1) * self.levels[:, 3:]).to(dtype)
 
 
 def flatten_pyramid(feats: Sequence[Tensor], strides: Sequence[int], num_groups: int) -> FlatPyramid:
     """Flatten maps ``[B, C, H_l, W_l]`` to a :class:`FlatPyramid`; group g holds the g-th contiguous channel block."""
     rows = torch.cat([feat.flatten(2).transpose(1, 2) for feat in feats], dim=1)  # [B, S, C]
     shapes = tuple((feat.shape[-2], feat.shape[-1]) for feat in feats)
-    return FlatPyramid(rows.unflatten(-1, (num_groups, -1)), shapes, tuple(strides))
+    return FlatPyramid.of(rows.unflatten(-1, (num_groups, -1)), shapes, strides)
 
 
 def sample_pyramid(pyramid: FlatPyramid, points: Tensor, level_weights: Tensor) -> Tensor:
@@ -59,15 +78,14 @@ def sample_pyramid(pyramid: FlatPyramid, points: Tensor, level_weights: Tensor) 
 def _sample_grid(pyramid: FlatPyramid, points: Tensor, level_weights: Tensor) -> Tensor:
     """The definition, on any device: one ``grid_sample`` per group and level."""
     sizes = [h * w for h, w in pyramid.shapes]
+    extents = pyramid.extents(points.dtype)
     groups = []
     for group, table in enumerate(pyramid.value.unbind(2)):  # [B, S, C / G]
         sampled = points.new_zeros(())
-        for level, (rows, (h, w), stride) in enumerate(
-            zip(table.split(sizes, dim=1), pyramid.shapes, pyramid.strides, strict=True)
-        ):
+        for level, (rows, (h, w)) in enumerate(zip(table.split(sizes, dim=1), pyramid.shapes, strict=True)):
             # A view: the channels of a cell stay neighbours in memory, which is also how they are read.
             feat = rows.transpose(1, 2).unflatten(-1, (h, w))  # [B, C / G, H, W]
-            grid = points[:, :, group] / points.new_tensor([w * stride, h * stride]) * 2 - 1
+            grid = points[:, :, group] / extents[level] * 2 - 1
             found = F.grid_sample(feat, grid, align_corners=False)  # [B, C / G, N, P]
             sampled = sampled + found * level_weights[:, None, :, group, :, level]
         groups.append(sampled.permute(0, 2, 3, 1))
@@ -82,8 +100,9 @@ def _sample_gather(pyramid: FlatPyramid, points: Tensor, level_weights: Tensor) 
     """
     value = pyramid.value
     batch, num_rows, groups, channels = value.shape
-    sizes = points.new_tensor([[w, h] for h, w in pyramid.shapes])[..., None]  # [L, 2, 1]
-    cells = points[..., None, :] / points.new_tensor(pyramid.strides)[:, None] - 0.5  # [B, N, G, P, L, 2]
+    _, widths, starts, strides = pyramid.levels.unbind(1)
+    sizes = pyramid.levels[:, :2].flip(1)[..., None].to(points.dtype)  # [L, 2, 1]
+    cells = points[..., None, :] / strides[:, None].to(points.dtype) - 0.5  # [B, N, G, P, L, 2]
     near = cells.detach().floor()
     share = cells - near
     ends = torch.stack([near, near + 1], dim=-1)  # the two cells around the point, per axis
@@ -92,8 +111,6 @@ def _sample_gather(pyramid: FlatPyramid, points: Tensor, level_weights: Tensor) 
     weights = weights[..., 1, :, None] * weights[..., 0, None, :] * level_weights[..., None, None]  # [..., L, y, x]
     # Clamp as floats: a diverged query may hold coordinates that no integer can.
     ends = torch.minimum(ends.nan_to_num_().clamp_(min=0), sizes - 1).long()
-    widths = torch.tensor([w for _, w in pyramid.shapes], device=points.device)
-    starts = _level_starts(pyramid).to(points.device)
     row = (starts[:, None] + ends[..., 1, :] * widths[:, None])[..., None] + ends[..., 0, None, :]  # [..., L, y, x]
     image = torch.arange(batch, device=row.device).view(-1, 1, 1, 1, 1, 1, 1)
     group = torch.arange(groups, device=row.device).view(1, 1, -1, 1, 1, 1, 1)
@@ -113,8 +130,7 @@ def _sample_deformable(pyramid: FlatPyramid, points: Tensor, level_weights: Tens
 
     batch, num_queries, groups, num_points = points.shape[:4]
     value = pyramid.value.contiguous()
-    shapes = torch.tensor(pyramid.shapes, device=value.device)
-    starts = _level_starts(pyramid).to(value.device)
+    shapes, starts = pyramid.levels[:, :2].contiguous(), pyramid.levels[:, 2].contiguous()
     locations, weights = _deformable_arguments(pyramid, points, level_weights)
     sampled = MultiScaleDeformableAttnFunction.apply(value, shapes, starts, locations, weights, batch)
     return sampled.view(batch, num_queries, num_points, groups, -1).transpose(2, 3)
@@ -122,12 +138,7 @@ def _sample_deformable(pyramid: FlatPyramid, points: Tensor, level_weights: Tens
 
 def _deformable_arguments(pyramid: FlatPyramid, points: Tensor, level_weights: Tensor) -> tuple[Tensor, Tensor]:
     """Sampling locations ``[B, N * P, G, L, 1, 2]`` in [0, 1] and weights ``[B, N * P, G, L, 1]`` of mmcv."""
-    extent = points.new_tensor([[w * s, h * s] for (h, w), s in zip(pyramid.shapes, pyramid.strides, strict=True)])
-    locations = points.transpose(2, 3).flatten(1, 2)[:, :, :, None, None] / extent[:, None]
+    extents = pyramid.extents(points.dtype)
+    locations = points.transpose(2, 3).flatten(1, 2)[:, :, :, None, None] / extents[:, None]
     weights = level_weights.transpose(2, 3).flatten(1, 2)[..., None]
     return locations.contiguous(), weights.contiguous()
-
-
-def _level_starts(pyramid: FlatPyramid) -> Tensor:
-    """First row of each level ``[L]``."""
-    return torch.tensor([0] + [h * w for h, w in pyramid.shapes[:-1]]).cumsum(0)

@@ -79,7 +79,7 @@ def submanifold_map(coors: Tensor) -> KernelMap:
     offsets = torch.stack([tap % 3 - 1, tap // 3 % 3 - 1, tap // 9 - 1], dim=1)
     position, found = find_keys(sorted_keys, packed.keys + packed.steps(offsets)[:, None])  # [13, N]
     ahead_tap, here = found.nonzero().unbind(1)
-    ahead = order[position[found]]
+    ahead = order[position[ahead_tap, here]]
     middle = torch.arange(len(coors), device=device)
     # Pairs of tap 26 - t are those of tap t with the ends exchanged; a stable sort turns the order of taps around.
     turned = ahead_tap.sort(descending=True, stable=True).indices

@@ -10,6 +10,8 @@ import numpy as np
 from mmdet3d.datasets import NuScenesDataset
 from mmdet3d.registry import DATASETS
 
+from mvbench_plugins.common.naming import naming
+
 from .frames import CAMERAS, CameraSet, Recordings, are_intrinsics, are_poses
 
 #: The order of labels in released checkpoints; mmdet3d's own differs.
@@ -74,10 +76,28 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         Raises:
             ValueError: the file has no camera sets, its samples are not in order, or a time or a calibration is wrong.
         """
-        data_list = super().load_data_list()
+        with naming(self.ann_file, f'make the file with {_TOOL}'):
+            data_list = super().load_data_list()
+            self._check_order(data_list)
         missing = {'key_interval', 'image_size', 'version'} - set(self._metainfo)
         if missing:
             raise ValueError(f'{self.ann_file}: metainfo lacks {sorted(missing)}: make the file with {_TOOL}')
+        size, interval = self._metainfo['image_size'], self._metainfo['key_interval']
+        numbers = [interval, *size] if isinstance(size, (list, tuple)) else []
+        if len(numbers) != 3 or not all(isinstance(number, int) and number >= 1 for number in numbers):
+            raise ValueError(
+                f'{self.ann_file}: metainfo: found image_size {size!r} and key_interval {interval!r}, expected height '
+                f'and width and a number of steps of at least 1; make the file with {_TOOL}'
+            )
+        # Kept apart from the samples, of which some may be left out: those before and after them are still there.
+        scenes = [info['scene_token'] for info in data_list]
+        self._recordings = Recordings(scenes, [info.pop('camera_sets') for info in data_list])
+        for position, info in enumerate(data_list):
+            info['position'] = position
+        return data_list
+
+    def _check_order(self, data_list: list[dict]) -> None:
+        """Refuse samples that are not in the order of scenes and time."""
         seen: set[str] = set()
         for i, info in enumerate(data_list):
             if i and info['scene_token'] == data_list[i - 1]['scene_token']:
@@ -94,12 +114,6 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
                     f'samples in a row; make the file with {_TOOL}'
                 )
             seen.add(info['scene_token'])
-        # Kept apart from the samples, of which some may be left out: those before and after them are still there.
-        scenes = [info['scene_token'] for info in data_list]
-        self._recordings = Recordings(scenes, [info.pop('camera_sets') for info in data_list])
-        for position, info in enumerate(data_list):
-            info['position'] = position
-        return data_list
 
     @classmethod
     def _load_metainfo(cls, metainfo: Any = None) -> dict:

@@ -12,6 +12,7 @@ from mmdet3d.structures import Det3DDataSample
 from torch import Tensor, nn
 
 from mvbench_plugins.common.precision import at_least_float32
+from mvbench_plugins.common.settings import complete_settings
 from mvbench_plugins.ops.msmv_sampling import FlatViews, flatten_views
 
 from .checkpoint import accept_official_files
@@ -41,7 +42,7 @@ class SparseBEV(Base3DDetector):
         init_cfg: initialisation of the whole model.
 
     Raises:
-        ValueError: ``num_grad_frames`` or ``frames_at_once`` is less than 1.
+        ValueError: ``num_grad_frames`` or ``frames_at_once`` is less than 1, or there is no such setting for tests.
     """
 
     def __init__(
@@ -56,14 +57,14 @@ class SparseBEV(Base3DDetector):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        test_cfg = test_cfg or {}
+        test = complete_settings('model.test_cfg', test_cfg, online=False, frames_at_once=None)
         self.num_grad_frames = _checked_count('num_grad_frames', num_grad_frames)
-        self.frames_at_once = _checked_count('test_cfg.frames_at_once', test_cfg.get('frames_at_once'))
+        self.frames_at_once = _checked_count('test_cfg.frames_at_once', test['frames_at_once'])
         self.img_backbone = MODELS.build(img_backbone)
         self.img_neck = None if img_neck is None else MODELS.build(img_neck)
         self.pts_bbox_head = MODELS.build({**pts_bbox_head, 'train_cfg': train_cfg})
         # Twice as many frames as are needed, as published.
-        self.memory = FeatureMemory(2 * self.pts_bbox_head.num_frames) if test_cfg.get('online') else None
+        self.memory = FeatureMemory(2 * self.pts_bbox_head.num_frames) if test['online'] else None
         accept_official_files(self)
         self.register_load_state_dict_post_hook(_forget)
 

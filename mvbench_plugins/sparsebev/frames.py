@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -105,6 +106,15 @@ class Recordings:
 
     def _sets(self, position: int) -> list[CameraSet]:
         return pickle.loads(memoryview(self._bytes[self._ends[position] : self._ends[position + 1]]))
+
+
+def as_numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A value of a json file as float64 of a shape; None if it is something else, or not finite."""
+    try:
+        numbers = np.array(value, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return numbers if numbers.shape == shape and np.isfinite(numbers).all() else None
 
 
 def are_poses(matrices: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from pyquaternion import Quaternion
 from tqdm import tqdm
 
-from .frames import CAMERAS, are_intrinsics
+from .frames import CAMERAS, are_intrinsics, as_numbers
 
 LIDAR = 'LIDAR_TOP'
 # Fields of each table that are used.
@@ -36,7 +36,22 @@ _ANNOTATIONS = {
     'sample_annotation': 'token sample_token instance_token translation size rotation num_lidar_pts num_radar_pts prev '
     'next',
 }
+# What fields hold that are not text, and how many numbers.
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    'timestamp': (int, float),
+    'is_key_frame': bool,
+    'height': int,
+    'width': int,
+    'num_lidar_pts': int,
+    'num_radar_pts': int,
+    'camera_intrinsic': list,
+    'translation': list,
+    'rotation': list,
+    'size': list,
+}
+_BOX = {'translation': 3, 'size': 3, 'rotation': 4}
 _NEVER_EMPTY = {'scene', 'sample', 'sample_data', 'ego_pose'}
+_LATEST = 1 << 62  # microseconds
 _UNIT = 1e-2  # how far the length of a quaternion may be from 1
 
 
@@ -107,7 +122,7 @@ class NuScenesTables:
         """Up to ``count`` files that the same camera took before, newest first.
 
         Raises:
-            ValueError: time goes backwards.
+            ValueError: time goes backwards, or there is no end.
         """
         files = [file]
         while len(files) <= count and files[-1]['prev']:
@@ -118,6 +133,12 @@ class NuScenesTables:
                     f'{files[-1]["timestamp"]}, after {before["timestamp"]} of its predecessor {before["token"]}; '
                     'expected times that increase along a camera; restore the original table'
                 )
+            if before in files or self.channel(before) != self.channel(file):
+                raise ValueError(
+                    f'{self.folder / "sample_data.json"}: record {files[-1]["token"]}: found the predecessor '
+                    f'{before["token"]}, which comes later or is of {self.channel(before)}; expected an earlier file '
+                    f'of {self.channel(file)}; restore the original table'
+                )
             files.append(before)
         return files[1:]
 
@@ -127,7 +148,8 @@ class NuScenesTables:
         Raises:
             ValueError: time goes backwards, or a sample lacks a camera or the LiDAR.
         """
-        samples, token = [], scene['first_sample_token']
+        samples: list[dict] = []
+        token = scene['first_sample_token']
         while token:
             sample = self._get(self.samples, token, 'sample', f'scene {scene["name"]}')
             if samples and sample['timestamp'] <= samples[-1]['timestamp']:
@@ -135,6 +157,11 @@ class NuScenesTables:
                     f'{self.folder / "sample.json"}: record {token}: timestamp goes backwards: found '
                     f'{sample["timestamp"]}, after {samples[-1]["timestamp"]} of the sample before it in '
                     f'{scene["name"]}; expected times that increase; restore the original table'
+                )
+            if sample['scene_token'] != scene['token']:
+                raise ValueError(
+                    f'{self.folder / "sample.json"}: record {token}: found the scene {sample["scene_token"]}, expected '
+                    f'{scene["token"]} ({scene["name"]}), whose samples lead to it; restore the original table'
                 )
             absent = {*CAMERAS, LIDAR} - set(self.key_files[token])
             if absent:
@@ -160,11 +187,14 @@ class NuScenesTables:
         fields = set((_TABLES | _ANNOTATIONS)[name].split())
 
         def choose(record: dict) -> dict | None:
-            return None if is_used and fields <= record.keys() and not is_used(record) else record
+            try:
+                return None if is_used and fields <= record.keys() and not is_used(record) else record
+            except TypeError:  # no token; the record is refused below
+                return record
 
         try:
             records = json.loads(path.read_text(encoding='utf-8'), object_hook=choose)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f'{path}: not valid JSON ({error}); download the table again') from None
         if not isinstance(records, list) or (name in _NEVER_EMPTY and not records):
             raise ValueError(f'{path}: found no records; download the table again')
@@ -176,6 +206,15 @@ class NuScenesTables:
                     f'{path}: record {found.get("token")}: found no {", ".join(sorted(fields - found.keys()))}; '
                     'download the table again'
                 )
+        for field in fields:
+            kind: Any = _KINDS.get(field, str)
+            for record in records:
+                value = record[field]
+                if not isinstance(value, kind) or (field == 'timestamp' and not 0 <= value < _LATEST):
+                    raise ValueError(
+                        f'{path}: record {record["token"]}: {field}: found {value!r}, expected {_named(kind)}; '
+                        'download the table again'
+                    )
         self._progress.update()
         return records
 
@@ -188,8 +227,8 @@ class NuScenesTables:
             channel = self._get(channels, record['sensor_token'], 'sensor', place)
             if channel not in (*CAMERAS, LIDAR):
                 continue
-            intrinsic = np.array(record['camera_intrinsic'], np.float64)
-            if channel != LIDAR and not (intrinsic.shape == (3, 3) and are_intrinsics(intrinsic)):
+            intrinsic = as_numbers(record['camera_intrinsic'], (3, 3))
+            if channel != LIDAR and (intrinsic is None or not are_intrinsics(intrinsic)):
                 raise ValueError(
                     f'{self.folder / "calibrated_sensor.json"}: record {record["token"]} ({channel}): found the '
                     f'camera_intrinsic {record["camera_intrinsic"]}, which is singular or no camera matrix; expected '
@@ -207,19 +246,43 @@ class NuScenesTables:
         key_files: dict[str, dict[str, str]] = defaultdict(dict)
         for token, record in self.files.items():
             if record['is_key_frame']:
-                key_files[record['sample_token']][self.channel(record)] = token
+                channels = key_files[record['sample_token']]
+                self._get(self.samples, record['sample_token'], 'sample', f'sample_data {token}')
+                if self.channel(record) in channels:
+                    raise ValueError(
+                        f'{self.folder / "sample_data.json"}: records {channels[self.channel(record)]} and {token}: '
+                        f'found two key frames of {self.channel(record)} for the sample {record["sample_token"]}, '
+                        'expected one; restore the original table'
+                    )
+                channels[self.channel(record)] = token
         return key_files
 
     def _read_annotations(self) -> None:
         categories, instances = _by_token(self._read('category')), _by_token(self._read('instance'))
         self.categories = [record['name'] for record in categories.values()]
         self.annotations = _by_token(self._read('sample_annotation'))
+        self._check_boxes(list(self.annotations.values()))
         for token, record in self.annotations.items():
             place = f'sample_annotation {token}'
             instance = self._get(instances, record['instance_token'], 'instance', place)
             category = self._get(categories, instance['category_token'], 'category', place)
             record['category_name'] = category['name']
+            self._get(self.samples, record['sample_token'], 'sample', place)
+            for link in ('prev', 'next'):
+                if record[link]:
+                    self._get(self.annotations, record[link], 'sample_annotation', f'{place}.{link}')
             self.sample_annotations[record['sample_token']].append(token)
+
+    def _check_boxes(self, records: list[dict]) -> None:
+        if not records or _are_boxes(records):
+            return
+        record = next(record for record in records if not _are_boxes([record]))
+        raise ValueError(
+            f'{self.folder / "sample_annotation.json"}: record {record["token"]}: found '
+            f'{", ".join(f"{field} {record[field]}" for field in _BOX)}; expected translation [x, y, z] and size '
+            '[width, length, height] above 0 in metres and a rotation [w, x, y, z] of length 1; restore the original '
+            'table'
+        )
 
     def _image_size(self) -> tuple[int, int]:
         size = None
@@ -238,10 +301,8 @@ class NuScenesTables:
         return size
 
     def _pose(self, record: dict, table: str) -> np.ndarray:
-        rotation = np.array(record['rotation'], np.float64)
-        translation = np.array(record['translation'], np.float64)
-        is_rotation = rotation.shape == (4,) and abs(np.linalg.norm(rotation) - 1) < _UNIT
-        if not (is_rotation and translation.shape == (3,) and np.isfinite(translation).all()):
+        rotation, translation = as_numbers(record['rotation'], (4,)), as_numbers(record['translation'], (3,))
+        if rotation is None or translation is None or abs(np.linalg.norm(rotation) - 1) >= _UNIT:
             raise ValueError(
                 f'{self.folder / f"{table}.json"}: record {record["token"]}: found rotation {record["rotation"]} and '
                 f'translation {record["translation"]}, which is singular or no pose; expected a quaternion '
@@ -263,3 +324,18 @@ class NuScenesTables:
 
 def _by_token(records: list[dict]) -> dict[str, dict]:
     return {record['token']: record for record in records}
+
+
+def _are_boxes(records: list[dict]) -> bool:
+    """Whether all annotations are boxes: at once, since there are a million of them."""
+    translations, sizes, rotations = (
+        as_numbers([record[field] for record in records], (len(records), count)) for field, count in _BOX.items()
+    )
+    if translations is None or sizes is None or rotations is None:
+        return False
+    return bool((sizes > 0).all() and (abs(np.linalg.norm(rotations, axis=1) - 1) < _UNIT).all())
+
+
+def _named(kind: type | tuple[type, ...]) -> str:
+    names: dict[object, str] = {str: 'text', bool: 'true or false', int: 'a whole number', list: 'a list of numbers'}
+    return names.get(kind, 'microseconds')

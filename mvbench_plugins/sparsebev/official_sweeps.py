@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import mmengine
 import numpy as np
 from mmdet3d.datasets import NuScenesDataset
 from pyquaternion import Quaternion
+
+from mvbench_plugins.common.inert_unpickler import load_plain_pickle
+from mvbench_plugins.common.naming import naming
 
 from .frames import CAMERAS
 from .sweeps import check_images, write_info_file
@@ -59,11 +60,12 @@ def convert_infos(
         path = Path(out_dir) / f'{tag}_infos_{split}.pkl'
         if path.exists() and not overwrite:
             continue
-        official = _load(file)
         data_list, scene = [], ''
-        for i, info in enumerate(sorted(official['infos'], key=lambda info: info['timestamp'])):
-            scene = scene if info['sweeps'] else info['token']  # a scene starts where there is nothing before
-            data_list.append(dict(sample_idx=i, scene_token=scene, **_convert(info, _place(file, info))))
+        with naming(file, 'expected a file of the official gen_sweep_info.py; make it again'):
+            official = _load(file)
+            for i, info in enumerate(sorted(official['infos'], key=lambda info: info['timestamp'])):
+                scene = scene if info['sweeps'] else info['token']  # a scene starts where there is nothing before
+                data_list.append(dict(sample_idx=i, scene_token=scene, **_convert(info, _place(file, info))))
         metainfo = dict(
             categories={name: i for i, name in enumerate(_CLASSES)},
             dataset='nuscenes',
@@ -81,10 +83,12 @@ def convert_infos(
 
 def _load(file: Path) -> dict[str, Any]:
     """Reads an official file, and looks for all fields that are needed."""
+    if not file.is_file():
+        raise FileNotFoundError(f'{file}: no such file; expected one of the official gen_sweep_info.py')
     try:
-        official = mmengine.load(file, file_format='pkl')
-    except (pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f'{file}: not a complete pickle file ({error}); download or make it again') from None
+        official = load_plain_pickle(file)
+    except ValueError as error:
+        raise ValueError(f'{file}: not a complete pickle file of plain data ({error}); make it again') from None
     if not (isinstance(official, dict) and {'infos', 'metadata'} <= set(official)):
         raise ValueError(f'{file}: found no "infos" and "metadata", expected a file of the official gen_sweep_info.py')
     _require(('version',), official['metadata'], f'{file}: metadata')

@@ -69,16 +69,17 @@ def write_infos(
     if not wanted:
         return {}
     tables = NuScenesTables(root, version)
+    interval = key_interval(tables)
     metainfo = dict(
         categories={name: i for i, name in enumerate(_CLASSES)}
         | {name: -1 for name in tables.categories if name not in NuScenesNameMapping},
         dataset='nuscenes',
         version=version,
         info_version='1.1',
-        key_interval=key_interval(tables),
+        key_interval=interval,
         image_size=tables.image_size,
     )
-    data_lists = {split: split_infos(tables, split, metainfo['key_interval'] - 1) for split in wanted}
+    data_lists = {split: split_infos(tables, split, interval - 1) for split in wanted}
     Path(out_dir).mkdir(parents=True, exist_ok=True)
     check_images(root, data_lists.values(), Path(out_dir) / f'{tag}_missing_images.txt')
     for split, path in wanted.items():
@@ -92,12 +93,20 @@ def key_interval(tables: NuScenesTables) -> int:
     for sample in tables.samples.values():
         if not sample['prev']:
             continue
-        file, count = tables.files[tables.key_files[sample['token']][CAMERAS[0]]], 0
+        first = tables.key_files[sample['token']].get(CAMERAS[0])
+        if first is None:
+            continue  # told when its scene is read
+        file, count = tables.files[first], 0
         while count == 0 or not file['is_key_frame']:
             before = tables.earlier_files(file, 1)
             if not before:
                 break
             file, count = before[0], count + 1
+            if count > len(tables.files):
+                raise ValueError(
+                    f'{tables.folder / "sample_data.json"}: the predecessors of record {first} go round in a circle, '
+                    'expected an end; restore the original table'
+                )
         steps.append(count)
     return max(1, round(float(np.median(steps)))) if steps else 1
 
@@ -204,6 +213,11 @@ def _velocity(tables: NuScenesTables, record: dict) -> np.ndarray:
     times = [tables.samples[each['sample_token']]['timestamp'] for each in (first, last)]
     seconds = (times[1] - times[0]) / 1e6
     gaps = (first is not record) + (last is not record)
+    if gaps and seconds <= 0:
+        raise ValueError(
+            f'{tables.folder / "sample_annotation.json"}: record {record["token"]}: found prev and next that do not '
+            'follow each other in time; restore the original table'
+        )
     if gaps == 0 or seconds > gaps * _MAX_GAP:
         return np.full(2, np.nan)
     return (np.array(last['translation']) - first['translation'])[:2] / seconds

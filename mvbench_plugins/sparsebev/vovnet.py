@@ -121,7 +121,7 @@ class VoVNetV2(BaseModule):
             ``[B, out_channels, h, w]`` for each stage, at strides 4, 8, 16 and 32.
         """
         x = self.stem(x)
-        maps = []
+        maps: list[Tensor] = []
         for name in self.stages:
             if maps:  # stage 2 keeps the stem's stride
                 x = F.max_pool2d(x, kernel_size=3, stride=2, ceil_mode=True)

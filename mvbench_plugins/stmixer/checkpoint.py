@@ -132,10 +132,7 @@ def convert_state_dict(state_dict: Mapping[str, Tensor]) -> Conversion:
         re.match(r'(stm_head|head\.(stages|\w+_queries)|lateral_convs|neck)\.', k) for k in rest
     ):
         backbone, rest = rest, {}
-    converted, dropped = apply_rules(rest, _HEAD_RULES)
-    for target, source in zip((converted, dropped), convert_backbone_state_dict(backbone), strict=True):
-        target.update({prefix + key: value for key, value in source.items()})
-    return Conversion(converted, dropped)
+    return apply_rules(rest, _HEAD_RULES).with_part(prefix, convert_backbone_state_dict(backbone))
 
 
 def convert_backbone_state_dict(state_dict: Mapping[str, Tensor]) -> Conversion:

@@ -35,7 +35,7 @@ def flatten_clip_pyramid(feats: Sequence[Tensor], strides: Sequence[int], num_gr
     for feat, size in zip(feats, sizes, strict=True):  # each level goes to its place in one copy
         table[:, start : start + size] = feat.flatten(3).unflatten(1, (num_groups, -1)).permute(0, 4, 1, 3, 2)
         start += size
-    return FlatPyramid(table.flatten(3), shapes, tuple(strides))
+    return FlatPyramid.of(table.flatten(3), shapes, strides)
 
 
 def sampling_points(position: Tensor, offsets: Tensor) -> Tensor:
@@ -53,9 +53,9 @@ def sampling_points(position: Tensor, offsets: Tensor) -> Tensor:
     return torch.cat([xy, anchor[..., 2:3] + offsets[..., 2:]], dim=-1)
 
 
-def level_weights(points: Tensor, strides: Sequence[int]) -> Tensor:
+def level_weights(points: Tensor, pyramid: FlatPyramid) -> Tensor:
     """How much of each level the points ``[..., 3]`` see, ``[..., L]``: softmax of the squared distance in octaves."""
-    scales = torch.log2(points.new_tensor(strides)) + _SCALE_OF_STRIDE_1
+    scales = pyramid.log_strides(points.dtype) + _SCALE_OF_STRIDE_1
     return (-((points[..., 2:] - scales) ** 2) / 2).softmax(-1)
 
 
@@ -70,5 +70,5 @@ def sample_clip(pyramid: FlatPyramid, points: Tensor, num_frames: int) -> Tensor
     Returns:
         ``[B, N, G, T, P, C / G]``.
     """
-    sampled = sample_pyramid(pyramid, points[..., :2], level_weights(points, pyramid.strides))
+    sampled = sample_pyramid(pyramid, points[..., :2], level_weights(points, pyramid))
     return sampled.unflatten(-1, (num_frames, -1)).transpose(3, 4)

@@ -1,4 +1,4 @@
-"""A toy nuScenes for the tests of the multi-view inferencer, and the same drive as folders with calibration files."""
+"""What several test files use: a toy nuScenes, also as folders with calibration files; action detectors and a video."""
 
 from __future__ import annotations
 
@@ -34,3 +34,38 @@ def write_drive(toy_multiview: Path) -> Callable[..., Path]:
 
     tables = ToyTables(toy_multiview)
     return tables.write_drive
+
+
+@pytest.fixture(scope='module')
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2.5 s at 30 fps, 160 x 96; key frames at 0, 30 and 60."""
+    from fake_action_detector import write_video
+
+    return write_video(tmp_path_factory.mktemp('videos') / 'box.mp4', 75)
+
+
+@pytest.fixture(scope='module')
+def inferencer():
+    """An ``ActionDetInferencer`` whose model finds people itself."""
+    from fake_action_detector import make_inferencer
+
+    with pytest.warns(match='Checkpoint is not loaded'):
+        return make_inferencer()
+
+
+@pytest.fixture(scope='module')
+def recaller():
+    """An ``ActionDetInferencer`` whose model wants people, and remembers them."""
+    from fake_person_models import recaller_config
+
+    from mvbench_plugins.apis import ActionDetInferencer
+
+    return ActionDetInferencer(recaller_config(), device='cpu', show_progress=False)
+
+
+@pytest.fixture(scope='module')
+def detector_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Config and checkpoint of a person detector of mmdet."""
+    from fake_person_models import save_person_detector
+
+    return save_person_detector(tmp_path_factory.mktemp('detector'))

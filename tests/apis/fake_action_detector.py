@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 
+from mvbench_plugins.apis import ActionDetInferencer
 from mvbench_plugins.datasets.action import transforms  # noqa: F401  (registers the steps of the pipeline)
 
 CLIP_LEN, FRAME_INTERVAL, SHORT_SIDE = 8, 4, 32
@@ -72,6 +73,10 @@ def detector_config(**dataset: object) -> Config:
             test_dataloader=dict(dataset=settings),
         )
     )
+
+
+def make_inferencer(**dataset: object) -> ActionDetInferencer:
+    return ActionDetInferencer(detector_config(**dataset), device='cpu', show_progress=False)
 
 
 def numbered_frames(count: int, height: int = 36, width: int = 48) -> np.ndarray:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from fake_action_detector import CLIP_LEN, detector_config
+from fake_action_detector import numbered_frames as grey_frames
 from mmaction.registry import MODELS
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.config import Config
@@ -113,3 +115,13 @@ def save_person_detector(folder: Path) -> tuple[Path, Path]:
     meta = dict(dataset_meta=dict(classes=('person', 'bicycle', 'car')))
     torch.save(dict(state_dict=BrightPersonDetector(dict()).state_dict(), meta=meta), folder / 'person.pth')
     return folder / 'person.py', folder / 'person.pth'
+
+
+def numbered_frames(count: int) -> np.ndarray:
+    """Frames as large as the boxes of the tests want them; see ``fake_action_detector``."""
+    return grey_frames(count, height=64, width=96)
+
+
+def write_csv(path: Path, *rows: str) -> Path:
+    path.write_text('\n'.join(rows) + '\n')
+    return path

@@ -1,86 +1,39 @@
-"""Inference on given people: where their boxes come from, what the memory holds, and what is refused."""
+"""Inference on given people: where their boxes come from, and what the memory holds."""
 
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 import tracemalloc
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
-import cv2
 import numpy as np
 import pytest
 import torch
-from fake_action_detector import detector_config, drawn_pixels, moving_box, write_video
-from fake_action_detector import numbered_frames as grey_frames
+from fake_action_detector import detector_config, drawn_pixels, moving_box
 from fake_person_models import (
     AFTER,
     BEFORE,
     PER_SECOND,
     WIDTH,
     WatchedBank,
+    numbered_frames,
     recaller_config,
-    save_person_detector,
+    write_csv,
 )
 from mmdet.apis import inference_detector, init_detector
 from mmengine.registry import DefaultScope
+from video_files import read_frames
 
 from mvbench_plugins.apis import ActionDetInferencer, PersonDetector, key_frame_run
 from mvbench_plugins.apis.video_reader import VideoSource
 from mvbench_plugins.apis.video_writer import AnnotatedVideoWriter
 from mvbench_plugins.datasets.action.person_boxes import read_person_boxes
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'infer_action.py'
 SIZE = np.array([96, 64, 96, 64])  # the model sees half of it
 pytestmark = [
     pytest.mark.filterwarnings('ignore:Checkpoint is not loaded'),
     pytest.mark.filterwarnings('ignore:the video has'),
 ]
-
-
-@pytest.fixture(scope='module')
-def recaller() -> ActionDetInferencer:
-    return ActionDetInferencer(recaller_config(), device='cpu', show_progress=False)
-
-
-@pytest.fixture(scope='module')
-def finder() -> ActionDetInferencer:
-    """A model that finds people itself."""
-    return ActionDetInferencer(detector_config(), device='cpu', show_progress=False)
-
-
-@pytest.fixture(scope='module')
-def detector_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return save_person_detector(tmp_path_factory.mktemp('detector'))
-
-
-@pytest.fixture(scope='module')
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """2.5 s at 30 fps, 160 x 96; key frames at 0, 30 and 60."""
-    return write_video(tmp_path_factory.mktemp('videos') / 'box.mp4', 75)
-
-
-@pytest.fixture(scope='module')
-def checkpoint(recaller: ActionDetInferencer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp('weights') / 'recaller.pth'
-    torch.save(dict(state_dict=recaller.model.state_dict(), meta=dict(cfg=recaller.cfg.pretty_text)), path)
-    return path
-
-
-@pytest.fixture
-def run_tool(monkeypatch: pytest.MonkeyPatch, checkpoint: Path) -> Callable[..., None]:
-    def run(*arguments: object) -> None:
-        words = [str(TOOL), *map(str, arguments), '--checkpoint', str(checkpoint), '--no-progress']
-        monkeypatch.setattr(sys, 'argv', words)
-        runpy.run_path(str(TOOL), run_name='__main__')
-
-    return run
-
-
-def numbered_frames(count: int) -> np.ndarray:
-    return grey_frames(count, height=64, width=96)
 
 
 def crowd(number: int) -> np.ndarray:
@@ -108,16 +61,6 @@ def expected_memory(number: int, count: int, spacing: int, lookahead: int) -> np
 
 def boxes_of(sample) -> np.ndarray:
     return sample.pred_instances.bboxes.numpy() * SIZE
-
-
-def read_frames(path: Path) -> list[np.ndarray]:
-    capture = cv2.VideoCapture(str(path))
-    frames = []
-    while True:
-        success, frame = capture.read()
-        if not success:
-            return frames
-        frames.append(frame)
 
 
 @pytest.mark.parametrize('batch_size', [1, 3, 20])
@@ -320,11 +263,6 @@ def test_clips_of_configs_on_files_of_one_second(step, expected):
     assert seen == expected
 
 
-def write_csv(path: Path, *rows: str) -> Path:
-    path.write_text('\n'.join(rows) + '\n')
-    return path
-
-
 def test_people_of_a_file(recaller, video, tmp_path):
     path = write_csv(
         tmp_path / 'boxes.csv',
@@ -370,52 +308,6 @@ def test_people_from_a_detector_of_mmdet(recaller, video, detector_files):
     assert len(recaller(video, person_boxes=detector, det_score_thr=0.4)['predictions'][1]['detections']) == 2
 
 
-def test_tool_takes_people_from_a_detector_or_a_file(run_tool, recaller, video, detector_files, tmp_path):
-    config, weights = detector_files
-    path = tmp_path / 'out.json'
-    options = ['--json', path, '--device', 'cpu', '--det-score-thr', 0.4, '--lookahead', 1, '--action-thr', 0.01]
-    run_tool(video, '--det-config', config, '--det-checkpoint', weights, '--det-label', 2, *options)
-    by_hand = dict(det_score_thr=0.4, lookahead=1, action_thr=0.01)
-    cars = PersonDetector(config, weights, label=2)
-    expected = recaller(video, person_boxes=cars, **by_hand)['predictions']
-    assert json.loads(path.read_text())['key_frames'] == expected
-    assert [detection['person_score'] for detection in expected[1]['detections']] == [0.95]
-    boxes = write_csv(tmp_path / 'boxes.csv', 'box,7,0.25,0.5,0.5,1.0,0.45')
-    run_tool(video, '--person-boxes', boxes, '--first-second', 6, *options)
-    expected = recaller(video, person_boxes=boxes, first_second=6, **by_hand)['predictions']
-    assert json.loads(path.read_text())['key_frames'] == expected
-    assert [len(record['detections']) for record in expected] == [0, 1, 0]
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['--det-config', 'person.py'], '--det-config and --det-checkpoint belong together'),
-        (['--person-images', 'images.json'], '--person-images needs --person-boxes'),
-        (['--det-config', 'person.py', '--person-boxes', 'boxes.csv'], 'not allowed with argument'),
-    ],
-)
-def test_tool_refuses_options_that_do_not_go_together(run_tool, capsys, arguments, message):
-    with pytest.raises(SystemExit):
-        run_tool('video.mp4', '--json', 'out.json', *arguments)
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        ([], 'this model tells actions of people that are given to it.*--person-boxes FILE'),
-        (['--person-boxes', 'missing.csv'], 'file of person boxes missing.csv does not exist'),
-        (['--det-config', 'a.py', '--det-checkpoint', 'a.pth'], 'person detector: a.py does not exist'),
-    ],
-)
-def test_tool_tells_what_is_missing_in_one_line(run_tool, video, monkeypatch, tmp_path, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=f'error: {message}'):
-        run_tool(video, '--json', 'out.json', *arguments)
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize('people', [[[]] * 3, np.zeros((3, 0, 4)), {}, {30: np.zeros((0, 5))}])
 def test_video_without_anyone(recaller, people, tmp_path):
     result = recaller(numbered_frames(75), person_boxes=people, out=tmp_path / 'out.mp4')
@@ -428,83 +320,3 @@ def test_boxes_are_clipped_to_the_image_and_those_beside_it_dropped(recaller):
     (sample,) = recaller.stream(numbered_frames(20), person_boxes=people)
     # ClipBoxes of the config ends at the clip's last pixel, two before the edge of the video
     np.testing.assert_allclose(boxes_of(sample), [[0, 0, 20, 62]], atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ('people', 'message'),
-    [
-        ({0: [[0.1, 0.1, 0.5, 0.9]]}, r'these look like fractions.*multiply x by 96, y by 64'),
-        ({0: [[1, 1, 9, 9]], 30: [[10, 10, 192, 20]]}, r'\[30\], row 0: found box \[10.*the video has 96 x 64 pixels'),
-        ({0: [[1, 1, 9, 9], [5, 5, 3, 9]]}, r'person_boxes\[0\], row 1: .*expected finite x1 < x2 and y1 < y2'),
-        ({0: [[1, 1, 9, float('nan')]]}, r'row 0: found box .*nan'),
-        ({0: [[1, 1, 9, 9, float('nan')]]}, r'row 0: found score nan, expected one in \[0, 1\]'),
-        ({0: [[1, 1, 9, 9, 97]]}, r'found score 97'),
-        ({0: [1, 1, 9, 9]}, r'person_boxes\[0\]: found shape \(4,\)'),
-        ({0: [[1, 1, 9]]}, r'found shape \(1, 3\)'),
-        ({0: 'box'}, r"person_boxes\[0\]: found 'box'"),
-        ({0: [[1, 1, 9, 9], [1, 2]]}, r'person_boxes\[0\]: found \[\['),
-        ({0: [], 1: []}, r'key 1 is not the 0-based index of a key frame; these are 0, 30, 60'),
-        ({1.0: []}, r'key 1.0 is not'),
-        ({-30: []}, r'key -30 is not'),
-        ([[]] * 4, r'found 4 entries, expected one array for each of the 3 key frames'),
-        (np.zeros((1, 4)), r'found 1 entries, expected one array for each of the 3'),
-        (np.zeros((3, 4)), r'person_boxes\[0\]: found shape \(4,\), expected numbers \[n, 4\]'),
-    ],
-)
-def test_wrong_arrays_are_refused_before_anything_is_done(recaller, monkeypatch, tmp_path, people, message):
-    monkeypatch.chdir(tmp_path)
-    recaller.model.extracted.clear()
-    with pytest.raises(ValueError, match=message):
-        recaller(numbered_frames(75), person_boxes=people, out='out.mp4', json_out='out.json')
-    assert not list(tmp_path.iterdir()) and not recaller.model.extracted
-
-
-@pytest.mark.parametrize(
-    ('row', 'options', 'message'),
-    [
-        ('box,1,10,20,60,90,0.9', {}, r'boxes\.csv.*fractions'),
-        ('box,1,0.1,0.1,0.5,0.5,nan', {}, r'boxes\.csv.*score.*nan'),
-        ('film,1,0.1,0.1,0.5,0.5,0.9', {}, r"boxes\.csv has no boxes of video 'box'.* such as film"),
-        ('box,902,0.1,0.1,0.5,0.5,0.9', {}, r'for the seconds 902 to 902, but the video covers 0 to 2.*first_second'),
-        ('box,1,0.1,0.1,0.5,0.5,0.9', dict(first_second=2), 'the video covers 2 to 4'),
-        ('box,1,0.1,0.1,0.5,0.5,0.9', dict(interval=0.5), r'whole seconds, but key frames lie 0\.5 s apart'),
-    ],
-)
-def test_wrong_files_are_refused_before_anything_is_done(recaller, video, tmp_path, row, options, message):
-    path = write_csv(tmp_path / 'boxes.csv', row)
-    with pytest.raises(ValueError, match=message):
-        recaller(video, person_boxes=path, out=tmp_path / 'out.mp4', **options)
-    assert not (tmp_path / 'out.mp4').exists()
-
-
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        (dict(), 'Give their boxes: person_boxes='),
-        (dict(person_boxes={}, lookahead=3), 'lookahead: found 3, expected 0 to 2 key frames'),
-        (dict(person_boxes={}, lookahead=-1), 'lookahead: found -1'),
-        (dict(person_boxes={}, det_score_thr=80), r'det_score_thr: found 80, expected a number in \[0, 1\]'),
-    ],
-)
-def test_options_that_a_model_of_given_people_refuses(recaller, options, message):
-    with pytest.raises(ValueError, match=message):
-        recaller.stream(numbered_frames(40), **options)
-    with pytest.raises(TypeError, match='person_boxes: found int'):
-        recaller.stream(numbered_frames(40), person_boxes=3)
-
-
-@pytest.mark.parametrize('options', [dict(person_boxes={}), dict(lookahead=0), dict(det_score_thr=0.5)])
-def test_model_that_finds_people_refuses_given_ones(finder, options):
-    with pytest.raises(ValueError, match=f'{next(iter(options))}: this model finds people itself'):
-        finder.stream(numbered_frames(40), **options)
-
-
-def test_detectors_that_do_not_fit_are_refused(detector_files, tmp_path):
-    config, weights = detector_files
-    with pytest.raises(FileNotFoundError, match=r'person detector: .*missing\.pth does not exist'):
-        PersonDetector(config, tmp_path / 'missing.pth', 'cpu')
-    with pytest.raises(ValueError, match='label 3 is none of its 3 classes'):
-        PersonDetector(config, weights, 'cpu', label=3)
-    torch.save(dict(state_dict=dict(other=torch.ones(1))), tmp_path / 'other.pth')
-    with pytest.raises(ValueError, match=r'other\.pth lacks 1 weights of the model, such as score'):
-        PersonDetector(config, tmp_path / 'other.pth', 'cpu')

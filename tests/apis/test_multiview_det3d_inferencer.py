@@ -17,6 +17,7 @@ from mmdet3d.registry import DATASETS
 from multiview_world import SCENE, VERSION, OracleDetector, ToyTables, oracle_config, sparsebev_config
 from nuscenes.eval.common.loaders import load_prediction
 from nuscenes.eval.detection.data_classes import DetectionBox
+from video_files import read_frames
 
 from mvbench_plugins.apis import MultiViewDet3DInferencer
 from mvbench_plugins.apis.multiview_frames import NuScenesFrames
@@ -60,16 +61,6 @@ def checkpoint(inferencer, tmp_path) -> Path:
     meta = dict(cfg=inferencer.cfg.pretty_text, dataset_meta=dict(classes=CLASSES[::-1]))
     torch.save(dict(state_dict=inferencer.model.state_dict(), meta=meta), tmp_path / 'oracle.pth')
     return tmp_path / 'oracle.pth'
-
-
-def read_frames(path: Path) -> list[np.ndarray]:
-    capture = cv2.VideoCapture(str(path))
-    frames = []
-    while True:
-        success, frame = capture.read()
-        if not success:
-            return frames
-        frames.append(frame)
 
 
 def test_samples_and_scenes_are_found_by_token_and_by_name(inferencer, tokens, toy_multiview):

@@ -17,6 +17,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
+from video_files import read_frames
 from vos_world import (
     COLORS,
     HEIGHT,
@@ -27,7 +28,6 @@ from vos_world import (
     frame,
     index_map,
     read_mask,
-    read_video,
     write_frames,
     write_mask,
     write_video,
@@ -132,7 +132,7 @@ def test_files_hold_what_was_found(inferencer, frames, tmp_path):
     assert content == dict(video=result['video'], complete=True, frames=result['predictions'])
     assert content['video']['fps'] == 12 and content['video']['source'] == str(frames)
     assert result['visualization'] == str(out / 'overlay.mp4')
-    pictures = read_video(out / 'overlay.mp4')
+    pictures = read_frames(out / 'overlay.mp4')
     assert len(pictures) == COUNT and pictures[0].shape == (8 * HEIGHT, 8 * WIDTH, 3)
 
 
@@ -244,7 +244,7 @@ def test_unreadable_frame_is_named_and_what_was_finished_stays(inferencer, frame
     with pytest.raises(ValueError, match=r'frame .*25\.png .10 bytes. cannot be decoded'):
         inferencer(frames, index_map(0), out_dir=tmp_path / 'out', save=['overlay', 'masks', 'json'])
     assert len(list((tmp_path / 'out' / 'masks').iterdir())) == 4
-    assert len(read_video(tmp_path / 'out' / 'overlay.mp4')) == 4
+    assert len(read_frames(tmp_path / 'out' / 'overlay.mp4')) == 4
     content = json.loads((tmp_path / 'out' / 'objects.json').read_text())
     assert content['complete'] is False and len(content['frames']) == 4
 
@@ -367,7 +367,7 @@ def test_tool_finishes_its_files_when_it_is_told_to_end(run_tool, frames, tmp_pa
     with pytest.raises(SystemExit, match='130'):
         run_tool(frames, '--box', 0, 1, 8, 10, 24, 26, '--out', tmp_path / 'out', '--save', 'overlay', 'json')
     assert 'what was found until now stands in' in capsys.readouterr().err
-    assert len(read_video(tmp_path / 'out' / 'overlay.mp4')) == 3
+    assert len(read_frames(tmp_path / 'out' / 'overlay.mp4')) == 3
     content = json.loads((tmp_path / 'out' / 'objects.json').read_text())
     assert content['complete'] is False and len(content['frames']) == 3
 

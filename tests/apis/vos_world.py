@@ -116,16 +116,6 @@ def write_video(path: Path, count: int) -> Path:
     return path
 
 
-def read_video(path: Path) -> list[np.ndarray]:
-    capture = cv2.VideoCapture(str(path))
-    frames = []
-    while True:
-        success, picture = capture.read()
-        if not success:
-            return frames
-        frames.append(picture)
-
-
 def write_mask(path: Path, labels: np.ndarray, palette: list[int] | None = None) -> Path:
     """A palette png."""
     path.parent.mkdir(parents=True, exist_ok=True)

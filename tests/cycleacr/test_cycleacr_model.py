@@ -327,6 +327,14 @@ def test_unknown_mode(build):
         model(**model.data_preprocessor(make_batch([1])), mode='losses')
 
 
+@pytest.mark.parametrize('name', ['train_cfg', 'test_cfg'])
+def test_misspelt_settings(small_model, name):
+    cfg = small_model.copy()
+    cfg.merge_from_dict(dict(model={name: dict(jiter=False)}))
+    with pytest.raises(ValueError, match=rf"model.{name}: found \['jiter'\], expected some of"):
+        MODELS.build(cfg.model)
+
+
 def test_boxes_that_are_empty_or_outside(build):
     """Clipped to nothing, they still get finite scores."""
     model, batch = build(), make_batch([1])

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -14,7 +10,6 @@ from mmaction.registry import DATASETS, TRANSFORMS
 from mvbench_plugins.datasets.action.prepare import prepare_ava_clips
 from mvbench_plugins.datasets.action.second_clips import second_clip_indices
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'prepare_data.py'
 SIZE = (32, 24)  # width, height
 
 
@@ -130,17 +125,6 @@ def ava(tmp_path):
     for video in 'ab':
         write_video(tmp_path / 'videos' / f'{video}.mp4', [3 * frame for frame in range(75)], fps=15, size=(64, 48))
     return tmp_path
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(TOOL), run_name='__main__')
-        return ended.value.code, capsys.readouterr().out
-
-    return call
 
 
 def test_preparation(ava, run):

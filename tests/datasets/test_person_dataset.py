@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import pickle
 
 import numpy as np
 import pytest
 from mmaction.registry import DATASETS
-from mmengine.logging import MMLogger
 
 from mvbench_plugins.datasets.toy import write_ava
 
@@ -32,21 +30,6 @@ a,904,0,0,0.9,1,0.8
 a,900,0,0,0.9,1,0.95
 c,902,0,0,0.9,1,0.95
 """
-
-
-@pytest.fixture
-def log():
-    """Lines that the data set logged."""
-    lines = []
-
-    class Keep(logging.Handler):
-        def emit(self, record):
-            lines.append(record.getMessage())
-
-    logger, handler = MMLogger.get_current_instance(), Keep(logging.INFO)
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
 
 
 @pytest.fixture

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import pickle
-import runpy
-import sys
 import threading
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,7 +14,6 @@ from mvbench_plugins.datasets.action.ava_files import read_frame_list
 from mvbench_plugins.datasets.action.prepare import prepare_ava, prepare_tubes
 from mvbench_plugins.datasets.action.prepare.extract import Extraction, extract_all, extract_frames
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'prepare_data.py'
 SIZE = (32, 24)  # width, height
 
 
@@ -61,19 +57,6 @@ def ava(tmp_path):
     for video in 'abc':
         write_video(tmp_path / 'videos' / f'{video}.mp4', 60, 15)
     return tmp_path
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """``run(argument, ...)`` runs the tool; returns its exit status or error message, and what it printed."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(TOOL), run_name='__main__')
-        return ended.value.code, capsys.readouterr().out
-
-    return call
 
 
 def test_ava_from_videos(ava, run):
@@ -247,7 +230,7 @@ def test_unwritable_disk_ends_the_run(tmp_path):
     write_video(tmp_path / 'v.mp4', 30, 15)
     (tmp_path / 'file').write_text('')
     with pytest.raises(OSError):
-        extract_all([Extraction(tmp_path / 'v.mp4', tmp_path / 'file' / 'v', '{:05d}.jpg')], workers=1)
+        extract_all([Extraction(tmp_path / 'v.mp4', tmp_path / 'file' / 'v', '{:05d}.jpg')], 1, extract_frames)
 
 
 # ---- JHMDB and UCF101-24

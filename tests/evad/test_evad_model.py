@@ -159,31 +159,6 @@ def test_unknown_mode(build, batch):
         model(**model.data_preprocessor(batch), mode='losses')
 
 
-def test_odd_number_of_frames(build, batch):
-    batch['inputs'] = [clip[:, :15] for clip in batch['inputs']]
-    with pytest.raises(ValueError, match='15 frames of 64x96.*do not divide into patches of 2 frames.*clip_len'):
-        predict(build(), batch)
-
-
-def test_number_of_frames_that_the_positions_do_not_have(build, batch):
-    batch['inputs'] = [clip[:, :8] for clip in batch['inputs']]
-    with pytest.raises(ValueError, match='4 tokens in time, the position table has 8: set num_frames.*clip_len'):
-        predict(build(), batch)
-
-
-def test_resolution_that_does_not_divide(build):
-    with pytest.raises(ValueError, match='56x75 pixels do not divide.*of 16x16.*pad_size_divisor'):
-        build()(torch.zeros(1, 3, 16, 56, 75))
-
-
-def test_refinement_for_another_clip_length(build, batch):
-    """The backbone was changed, the head was forgotten."""
-    model = build(backbone=dict(num_frames=8))
-    batch['inputs'] = [clip[:, :8] for clip in batch['inputs']]
-    with pytest.raises(ValueError, match='4 tokens in time, the position table has 8'):
-        predict(model, batch)
-
-
 @pytest.mark.parametrize('which', ['predictions', 'annotated boxes'])
 def test_numbers_that_are_not_finite(build, batch, which):
     model = build()

@@ -208,16 +208,6 @@ def test_keep_rate_is_an_option_of_a_built_model(build, batch):
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize('keep_rate', [0, -1, 1.5, math.nan])
-def test_keep_rate_out_of_range(build, keep_rate):
-    model = build()
-    with pytest.raises(ValueError, match=rf'keep_rate={keep_rate} .*expected 0 < keep_rate <= 1'):
-        model.backbone.keep_rate = keep_rate
-    assert model.backbone.keep_rate == 0.7
-    with pytest.raises(ValueError, match=r'expected 0 < keep_rate <= 1'):
-        build(backbone=dict(keep_rate=keep_rate))
-
-
 @pytest.mark.parametrize(
     ('options', 'message'),
     [

@@ -100,7 +100,7 @@ def test_recipe(configs, name):
 @pytest.mark.parametrize('name', SETTINGS)
 def test_data(configs, name):
     cfg, _ = configs[name]
-    kinds = ['CheckPointFile', 'LoadPointsFromFile', 'LoadAnnotations3D', 'PointSegClassMapping']
+    kinds = ['CheckPointFile', 'LoadPointsFromFile', 'CheckLabelFile', 'LoadAnnotations3D', 'PointSegClassMapping']
     steps = cfg.train_dataloader.dataset.pipeline
     assert [step.type for step in steps] == [*kinds, 'GlobalRotScaleTrans', 'RandomFlip3D', 'Pack3DDetInputs']
     check, load, *_, turn, flip, _ = map(TRANSFORMS.build, steps)

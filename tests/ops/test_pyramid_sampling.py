@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mvbench_plugins.ops import pyramid_sampling as op
 
@@ -25,7 +26,7 @@ def _by_hand(pyramid: op.FlatPyramid, points: Tensor, weights: Tensor) -> Tensor
     """Bilinear interpolation spelled out for every point."""
     out = torch.zeros(*points.shape[:-1], pyramid.value.shape[-1], dtype=points.dtype)
     start = 0
-    for level, ((h, w), stride) in enumerate(zip(pyramid.shapes, pyramid.strides, strict=True)):
+    for level, ((h, w), stride) in enumerate(zip(pyramid.shapes, STRIDES, strict=True)):
         for b, n, g, p in torch.cartesian_prod(*(torch.arange(size) for size in points.shape[:-1])).tolist():
             x, y = (points[b, n, g, p] / stride - 0.5).tolist()
             for col in (int(x // 1), int(x // 1) + 1):
@@ -76,3 +77,22 @@ def test_groups_read_their_own_channel_block():
     centre = torch.full((1, 1, 2, 1, 2), 6.0)
     sampled = op.sample_pyramid(pyramid, centre, torch.ones(1, 1, 2, 1, 1))
     assert sampled.flatten().tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize('path', [op._sample_gather, op._sample_grid, op._deformable_arguments])
+def test_nothing_comes_from_the_host(path):
+    """On a GPU each number that does makes the host wait for the device, in every decoder layer."""
+
+    class FromHost(TorchDispatchMode):
+        seen = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.seen += func is torch.ops.aten.lift_fresh.default
+            return func(*args, **(kwargs or {}))
+
+    args = _inputs()
+    with FromHost() as mode:
+        path(*args)
+        assert mode.seen == 0
+        torch.tensor([1.0])
+        assert mode.seen == 1

@@ -279,6 +279,7 @@ def test_annotations_of_another_model(build):
         ),
         (dict(num_grad_frames=0), 'num_grad_frames: found 0, expected at least 1'),
         (dict(test_cfg=dict(frames_at_once=0)), 'test_cfg.frames_at_once: found 0, expected at least 1'),
+        (dict(test_cfg=dict(onlin=True)), r"model.test_cfg: found \['onlin'\], expected some of .*'online'"),
     ],
 )
 def test_bad_configuration_is_named(build, options, message):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from mmdet3d.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from official_models import NARROW
 
 import mvbench_plugins.sparsebev  # noqa: F401  registers
 
@@ -28,3 +30,16 @@ def models(config_dir, scope) -> dict:
             cfg = Config.fromfile(path)
             built[path.stem] = cfg, MODELS.build(cfg.model)
     return built
+
+
+@pytest.fixture(scope='session')
+def narrow(config_dir, tmp_path_factory) -> Callable[[str], Path]:
+    """``narrow(kind)`` is the config file of a small model with that backbone."""
+    folder = tmp_path_factory.mktemp('sparsebev')
+
+    def path(kind: str = 'r50') -> Path:
+        config, base = folder / f'{kind}.py', config_dir / 'sparsebev' / '_base_' / f'sparsebev_{kind}.py'
+        config.write_text(f'_base_ = {str(base)!r}\nmodel = dict({NARROW[kind]})\n')
+        return config
+
+    return path

@@ -207,28 +207,12 @@ def edited(info_dir: Path, tmp_path: Path, edit) -> str:
     return str(tmp_path / 'edited.pkl')
 
 
-def back_in_time(metainfo, data_list):
-    data_list[1]['camera_sweeps'].reverse()
-
-
 def later_scene_again(metainfo, data_list):
     data_list.insert(0, data_list.pop())
 
 
-def samples_exchanged(metainfo, data_list):
-    data_list.insert(1, data_list.pop(2))
-
-
 def no_pose(metainfo, data_list):
     del data_list[2]['camera_sweeps'][0]['CAM_BACK']['cam2global']
-
-
-def singular_ego_pose(metainfo, data_list):
-    data_list[0]['ego2global'] = np.zeros((4, 4)).tolist()
-
-
-def singular_intrinsics(metainfo, data_list):
-    data_list[3]['images']['CAM_BACK']['cam2img'][1] = [0.0, 0.0, 0.0]
 
 
 def negative_focal_length(metainfo, data_list):
@@ -249,24 +233,14 @@ def transposed_pose(metainfo, data_list):
     entry['cam2global'] = np.transpose(entry['cam2global']).tolist()
 
 
-def singular_pose(metainfo, data_list):
-    data_list[4]['camera_sweeps'][1]['CAM_FRONT_LEFT']['cam2global'][2] = [0.0, 0.0, 0.0, 1.0]
-
-
 @pytest.mark.parametrize(
     ('edit', 'words'),
     [
-        (back_in_time, ('camera_sweeps[1].CAM_FRONT', 'timestamp goes backwards')),
-        (samples_exchanged, ('timestamp goes backwards', 'in one scene')),
         (later_scene_again, ('goes on after another scene', 'in a row')),
-        (singular_intrinsics, ('images.CAM_BACK.cam2img', 'singular or no camera matrix')),
         (negative_focal_length, ('camera_sweeps[0].CAM_BACK.cam2img', 'fx and fy above 0')),
-        (singular_pose, ('camera_sweeps[1].CAM_FRONT_LEFT.cam2global', 'singular, a reflection or no pose')),
         (mirrored_pose, ('camera_sweeps[1].CAM_FRONT_LEFT.cam2global', 'singular, a reflection or no pose')),
         (mirrored_lidar, ('lidar_points.lidar2ego', 'a reflection')),
         (transposed_pose, ('images.CAM_BACK.cam2global', 'expected [[R, t], [0, 0, 0, 1]]')),
-        (singular_ego_pose, ('ego2global', 'no pose')),
-        (lambda metainfo, data_list: data_list[2]['images'].pop('CAM_BACK_LEFT'), ('images.CAM_BACK_LEFT', 'img_path')),
         (no_pose, ('camera_sweeps[0].CAM_BACK', 'no cam2global')),
         (lambda metainfo, data_list: data_list[1].pop('camera_sweeps'), ('no camera_sweeps', 'file of mmdet3d itself')),
         (lambda metainfo, data_list: metainfo.pop('image_size'), ('metainfo lacks', 'image_size')),

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mmdet.datasets.samplers import TrackImgSampler
-from mmdet.registry import DATASETS
 from PIL import Image
 
-from mvbench_plugins.datasets.vos import object_labels, read_index_mask, video_dataset
+from mvbench_plugins.datasets.vos import object_labels, video_dataset
 
 
 def write(path: Path, text: str) -> None:
@@ -181,60 +180,6 @@ def test_all_masks_may_repeat_objects_and_255_is_none(write_video, build_test_se
     frames = stream(build_test_set('VOSDataset', annotations='all'))
     assert told(frames, 'frame_name') == ['00001', '00002', '00003', '00004', '00005']
     assert told(frames, 'given_labels') == [(1,), (1, 2), (), (), (2,)] and all(told(frames, 'annotated'))
-
-
-# ---------------------------------------------------------------------------------------------------- training
-
-
-def training_set(root: Path, kind: str = 'VOSDataset', **options):
-    return DATASETS.build(dict(type=kind, data_root=str(root), pipeline=[]) | options)
-
-
-def test_training_takes_frames_with_masks_of_videos_that_are_long_enough(write_video, tmp_path):
-    write_video('long', [(1,), None, (1,), (), (2,)])
-    write_video('short', [(1,), (1,), None, None, None])
-    dataset = training_set(tmp_path, min_frames=4)
-    assert [video['video_name'] for video in dataset] == ['long']
-    assert [image['frame_name'] for image in dataset[0]['images']] == ['00000', '00002', '00003', '00004']
-    assert dataset[0]['video_length'] == 4
-
-
-def test_no_video_is_long_enough(write_video, tmp_path):
-    write_video('short', [(1,), (1,)])
-    with pytest.raises(ValueError, match=r'none of the 1 videos has 4 frames with masks \(min_frames\): short'):
-        training_set(tmp_path, min_frames=4)
-
-
-@pytest.mark.parametrize('separate', [False, True])
-def test_static_images_are_found_with_masks_beside_or_apart(tmp_path, separate):
-    for name in ('ant/1', 'ant/2', 'bee/1'):
-        path = tmp_path / 'images' / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new('RGB', (8, 6)).save(path.with_suffix('.jpg'))
-        mask = tmp_path / ('masks' if separate else 'images') / name
-        mask.parent.mkdir(parents=True, exist_ok=True)
-        Image.new('L', (8, 6), 255).save(mask.with_suffix('.png'))
-    prefix = dict(img='images', mask='masks' if separate else 'images')
-    dataset = training_set(tmp_path, 'StaticVOSDataset', data_prefix=prefix)
-    assert len(dataset) == 3 and dataset[2]['images'][0]['img_path'] == str(tmp_path / 'images/bee/1.jpg')
-    mask.with_suffix('.png').unlink()
-    with pytest.raises(FileNotFoundError, match=r'2 images with masks, 1 without: bee/1.jpg'):
-        training_set(tmp_path, 'StaticVOSDataset', data_prefix=prefix)
-
-
-def test_mixture_repeats_a_set(write_video, tmp_path):
-    write_video('v', [(1,)] * 4)
-    base = dict(data_root=str(tmp_path), pipeline=[], data_prefix=dict(img='JPEGImages', mask='Annotations'))
-    mixture = DATASETS.build(
-        dict(
-            type='ConcatDataset',
-            datasets=[
-                dict(type='RepeatDataset', times=5, dataset=dict(type='VISORDataset', ann_file='', **base)),
-                dict(type='YouTubeVOSDataset', split='train', **base),
-            ],
-        )
-    )
-    assert len(mixture) == 6 and mixture[5]['video_name'] == 'v'
 
 
 # ---------------------------------------------------------------------------------------------------- bad input
@@ -421,52 +366,3 @@ def test_unreadable_frame(write_video, build_test_set, tmp_path):
 def test_wrong_arguments(build_test_set, options, message):
     with pytest.raises(ValueError, match=message):
         build_test_set('VOSDataset', **options)
-
-
-# ---------------------------------------------------------------------------------------------------- index masks
-
-
-@pytest.mark.parametrize('mode', ['P', 'L', 'RGB', 'RGBA'])
-def test_labels_are_read_from_palette_and_grey_pictures(tmp_path, mode):
-    labels = np.array([[0, 1, 2], [7, 200, 255]], np.uint8)
-    picture = Image.fromarray(labels)
-    if mode == 'P':
-        picture.putpalette(list(range(255, -1, -1)) * 3)
-    picture = picture if mode == 'P' else picture.convert(mode)
-    picture.save(tmp_path / 'mask.png')
-    assert np.array_equal(read_index_mask(tmp_path / 'mask.png'), labels)
-
-
-def test_black_and_white_masks_have_label_1(tmp_path):
-    Image.fromarray(np.array([[0, 255]], np.uint8)).convert('1').save(tmp_path / 'mask.png')
-    assert read_index_mask(tmp_path / 'mask.png').tolist() == [[0, 1]]
-
-
-@pytest.mark.parametrize('mode', ['1', 'L', 'P', 'RGB'])
-def test_masks_of_still_images_tell_by_brightness(tmp_path, mode):
-    """Whatever a set saved them as, white is the object."""
-    Image.fromarray(np.array([[0, 255]], np.uint8)).convert(mode).save(tmp_path / 'mask.png')
-    assert read_index_mask(tmp_path / 'mask.png', brightness=True).tolist() == [[0, 255]]
-
-
-def test_pictures_that_are_no_index_masks(tmp_path):
-    colours, deep, broken = (tmp_path / f'{name}.png' for name in ('colours', 'deep', 'broken'))
-    Image.new('RGB', (4, 4), (128, 0, 0)).save(colours)
-    Image.fromarray(np.full((4, 4), 300, np.uint16)).save(deep)
-    Image.fromarray(np.random.default_rng(0).integers(0, 5, (64, 64), np.uint8)).save(broken)
-    broken.write_bytes(broken.read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"colours.png: found a picture of mode 'RGB' with colours; expected"):
-        read_index_mask(colours)
-    with pytest.raises(ValueError, match=r"deep.png: found a picture of mode 'I;16'; expected"):
-        read_index_mask(deep)
-    with pytest.raises(ValueError, match=r'broken.png: the mask cannot be read'):
-        read_index_mask(broken)
-    with pytest.raises(FileNotFoundError, match=r'none.png: no such mask'):
-        read_index_mask(tmp_path / 'none.png')
-
-
-@pytest.mark.parametrize(
-    'values, labels', [((0, 0), []), ((0, 255), [255]), ((255, 255), [255]), ((3, 255), [3]), ((9, 2), [2, 9])]
-)
-def test_255_is_an_object_only_alone(values, labels):
-    assert object_labels(np.array([values], np.uint8)) == labels

@@ -28,6 +28,7 @@ data_prefix = dict(
 load_pipeline = [
     dict(type='CheckPointFile', load_dim=5),
     dict(type='LoadPointsFromFile', coord_type='LIDAR', load_dim=5, use_dim=4),
+    dict(type='CheckLabelFile', known_ids=list(range(32)), dtype='uint8'),
     dict(
         type='LoadAnnotations3D',
         with_bbox_3d=False,

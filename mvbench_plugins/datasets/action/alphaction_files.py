@@ -58,7 +58,7 @@ def read_json(path: str | Path) -> Any:
         raise FileNotFoundError(f'annotation file {path} does not exist: check data_root and the file names')
     try:
         return json.loads(path.read_text(encoding='utf-8-sig'))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{path}: no json text ({error}); download or write the file again') from None
 
 
@@ -152,7 +152,7 @@ def boxes_in_pixels(
         try:
             x, y, w, h = entry['bbox']
             boxes[number] = x, y, w, h
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f'{place}: bbox must be 4 numbers x, y, w, h, found {entry["bbox"]!r}') from None
     wrong = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1)
     if wrong.any():
@@ -192,10 +192,11 @@ def _images(path: str | Path, content: Any) -> dict[Hashable, AVAImage]:
     images = {}
     for number, entry in enumerate(listed):
         try:
-            image = AVAImage(str(entry['movie']), int(entry['timestamp']), int(entry['width']), int(entry['height']))
+            numbers = [_whole(entry[field]) for field in ('timestamp', 'width', 'height')]
+            image = AVAImage(str(entry['movie']), *numbers)
             valid = min(image.width, image.height) > 0 and entry['id'] not in images
             images[entry['id']] = image
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             valid = False
         if not valid:
             raise ValueError(
@@ -203,6 +204,14 @@ def _images(path: str | Path, content: Any) -> dict[Hashable, AVAImage]:
                 f'found {str(entry)[:120]}'
             )
     return images
+
+
+def _whole(value: Any) -> int:
+    """A whole number of 64 bits, also from text; raises ValueError, TypeError or OverflowError."""
+    number = int(value)
+    if float(number) != float(value) or abs(number) >= 1 << 63:
+        raise ValueError(value)
+    return number
 
 
 def _is_action(value: Any, label_ids: Collection[int] | None) -> bool:

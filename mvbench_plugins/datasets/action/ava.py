@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -178,7 +178,7 @@ class AVAKeyFrameDataset(KeyFrameDataset):
                     labels.append(columns[action])
         return key_frames
 
-    def _find_videos(self, videos: dict[str, None]) -> dict[str, VideoSource | SecondClips]:
+    def _find_videos(self, videos: dict[str, None]) -> Mapping[str, VideoSource | SecondClips]:
         if 'clips' in self.data_prefix:
             return find_second_clips(videos, self.data_prefix['clips'])
         if 'video' in self.data_prefix:
@@ -188,7 +188,7 @@ class AVAKeyFrameDataset(KeyFrameDataset):
             return find_listed_frames(videos, root, self.frame_list)
         return find_frame_folders(videos, root, self.filename_tmpl, self.start_index)
 
-    def _with_frames(self, persons: dict, sources: dict[str, VideoSource | SecondClips]) -> dict:
+    def _with_frames(self, persons: dict, sources: Mapping[str, VideoSource | SecondClips]) -> dict:
         """Leaves out key frames without a frame, or refuses them."""
         absent = list(dict.fromkeys(video for video, _ in persons if video not in sources))
         beyond = [

@@ -18,8 +18,11 @@ import numpy as np
 _COLUMNS = 'video,second,x1,y1,x2,y2,action_id,person_id'
 _ITEM = re.compile(r'(?:item|label)\s*\{([^{}]*)\}')
 _NAME = re.compile(r"""\bname:\s*(?:"([^"]*)"|'([^']*)')""")
-_ID = re.compile(r'\b(?:label_)?id:\s*(\d+)')
-_FRAME_NUMBER = re.compile(r'(\d+)(\.\w+)$')
+# Up to 18 digits fit into int64.
+_ID = re.compile(r'\b(?:label_)?id:\s*(\d{1,18})(?![\w.])')
+_SECOND = re.compile(r'\d{1,18}')
+_FRAME_NUMBER = re.compile(r'(\d{1,18})(\.\w+)$')
+_COMMENT = re.compile(r"""("[^"\n]*"|'[^'\n]*')|#[^\n]*""")
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def read_ava_csv(path: str | Path, *, label_ids: Collection[int] | None = None) 
             persons.append(int(person))
             # Written so that NaN fails, too. Boxes so thin that three decimals make them a line are let through.
             valid = 0 <= box[0] <= box[2] <= 1 and 0 <= box[1] <= box[3] <= 1
-        except ValueError:
+        except (ValueError, OverflowError):
             valid = False
         if not valid or (action and (actions[-1] < 1 or (label_ids is not None and actions[-1] not in label_ids))):
             raise ValueError(f'{path}:{line}: {_problem(row, line, label_ids)}')
@@ -118,7 +121,7 @@ def read_exclusions(path: str | Path) -> set[tuple[str, int]]:
     path = _existing(path)
     excluded = set()
     for line, row in _csv_rows(path):
-        if len(row) != 2 or not row[1].isdecimal():
+        if len(row) != 2 or not _SECOND.fullmatch(row[1]):
             raise ValueError(
                 f'{path}:{line}: expected video,second with a whole second, found {",".join(row)!r}. Is this a file '
                 'of excluded timestamps? Correct or remove the line.'
@@ -138,17 +141,20 @@ def read_label_map(path: str | Path) -> dict[int, str]:
         ValueError: names the line of the item that is wrong.
     """
     path = _existing(path)
-    text = path.read_text(encoding='utf-8-sig')
+    try:
+        text = _COMMENT.sub(r'\1', path.read_text(encoding='utf-8-sig'))
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path}: no text ({error}); download it again') from error
     names: dict[int, str] = {}
     for item in _ITEM.finditer(text):
         place = f'{path}:{text.count(chr(10), 0, item.start()) + 1}'
-        name, number = _NAME.search(item[1]), _ID.search(item[1])
+        name, number = _NAME.search(item[1]), _ID.search(_NAME.sub('', item[1]))
         if not name or not number:
             raise ValueError(f'{place}: expected name: "..." and id: NUMBER (or label_id), found {item[0]!r}')
         if int(number[1]) < 1 or int(number[1]) in names:
             raise ValueError(f'{place}: id {number[1]} must be at least 1 and stand in the file only once')
         names[int(number[1])] = name[1] if name[1] is not None else name[2]
-    rest = _ITEM.sub('', re.sub(r'#.*', '', text)).strip()
+    rest = _ITEM.sub('', text).strip()
     if rest or not names:
         raise ValueError(
             f'{path}: expected items such as item {{ name: "sit" id: 11 }}, found {rest[:40]!r}. Is this a label map '
@@ -170,38 +176,44 @@ def read_frame_list(path: str | Path) -> dict[str, ListedFrames]:
     path = _existing(path)
     counts: dict[str, int] = {}
     ends: dict[str, list[str]] = {}
+    line = 0
     with path.open(encoding='utf-8-sig') as file:
-        for line, text in enumerate(file, start=1):
-            fields = text.split()
-            if line == 1 and fields[:1] == ['original_vido_id']:
-                continue
-            if len(fields) < 4 or not fields[2].isdecimal():
-                raise ValueError(
-                    f'{path}:{line}: expected original_vido_id video_id frame_id path labels, separated by spaces, '
-                    f'found {text.strip()!r}; write the list again with tools/prepare_data.py ava'
-                )
-            video = fields[0]
-            if video in counts:
-                counts[video] += 1
-                ends[video][1] = fields[3]
-            else:
-                counts[video] = 1
-                ends[video] = [fields[3], fields[3]]
+        try:
+            for line, text in enumerate(file, start=1):
+                fields = text.split()
+                if line == 1 and fields[:1] == ['original_vido_id']:
+                    continue
+                if len(fields) < 4 or not fields[2].isdecimal():
+                    raise ValueError(
+                        f'{path}:{line}: expected original_vido_id video_id frame_id path labels, separated by spaces, '
+                        f'found {text.strip()!r}; write the list again with tools/prepare_data.py ava'
+                    )
+                video = fields[0]
+                if video in counts:
+                    counts[video] += 1
+                    ends[video][1] = fields[3]
+                else:
+                    counts[video] = 1
+                    ends[video] = [fields[3], fields[3]]
+        except UnicodeDecodeError as error:
+            raise ValueError(f'{path}:{line + 1}: no text ({error}); write the list again') from error
     return {video: _listed(path, video, counts[video], *ends[video]) for video in counts}
 
 
 def _listed(path: Path, video: str, count: int, first: str, last: str) -> ListedFrames:
     """Turns the paths of the first and the last frame into a template, and refuses a list with holes."""
-    folder, _, name = first.rpartition('/')
-    number, last_number = _FRAME_NUMBER.search(name), _FRAME_NUMBER.search(last)
-    # A list without the missing frames would shift all later ones against the annotations.
-    if not number or not last_number or int(last_number[1]) - int(number[1]) + 1 != count:
-        raise ValueError(
-            f'{path}: the {count} frames of video {video} are not numbered one by one: they run from {first} to '
-            f'{last}. Extract the missing frames and write the list again with tools/prepare_data.py ava.'
-        )
-    template = name[: number.start()] + f'{{:0{len(number[1])}d}}' + number[2]
-    return ListedFrames(folder, template, int(number[1]), count)
+    folder, slash, name = first.rpartition('/')
+    number = _FRAME_NUMBER.search(name)
+    if number:
+        start = name[: number.start()].replace('{', '{{').replace('}', '}}')
+        template = f'{start}{{:0{len(number[1])}d}}{number[2]}'
+        # A list without the missing frames would shift all later ones against the annotations.
+        if last == f'{folder}{slash}{template.format(int(number[1]) + count - 1)}':
+            return ListedFrames(folder, template, int(number[1]), count)
+    raise ValueError(
+        f'{path}: the {count} frames of video {video} are not numbered one by one: they run from {first} to '
+        f'{last}. Extract the missing frames and write the list again with tools/prepare_data.py ava.'
+    )
 
 
 def _existing(path: str | Path) -> Path:
@@ -230,7 +242,7 @@ def _problem(row: list[str], line: int, label_ids: Collection[int] | None) -> st
     if line == 1 and not any(map(_is_number, row[1:])):
         return f'found a header, {",".join(row)!r}; AVA files have none. Remove the line.'
     remedy = f'Correct or remove the line: {",".join(row)!r}'
-    if not _is_number(row[1], int):
+    if not _is_whole(row[1]):
         return f'second must be a whole number, found {row[1]!r}. {remedy}'
     wrong = [value for value in row[2:6] if not _is_number(value) or not 0 <= float(value) <= 1]
     if wrong:
@@ -238,17 +250,25 @@ def _problem(row: list[str], line: int, label_ids: Collection[int] | None) -> st
     x1, y1, x2, y2 = map(float, row[2:6])
     if x1 > x2 or y1 > y2:
         return f'the box must have x1 <= x2 and y1 <= y2, found {",".join(row[2:6])}. {remedy}'
-    if row[6] and not _is_number(row[6], int):
+    if row[6] and not _is_whole(row[6]):
         return f'action_id must be a whole number or empty, found {row[6]!r}. {remedy}'
-    if not _is_number(row[7], int):
+    if not _is_whole(row[7]):
         return f'person_id must be a whole number, found {row[7]!r} (is this a file of detections?). {remedy}'
     known = f'one of the {len(label_ids)} known ids' if label_ids is not None else 'at least 1'
     return f'action_id must be {known}, found {row[6]}. Check num_classes and the label map, or {remedy.lower()}'
 
 
-def _is_number(text: str, kind: type = float) -> bool:
+def _is_number(text: str) -> bool:
     try:
-        kind(text)
+        float(text)
     except ValueError:
         return False
     return True
+
+
+def _is_whole(text: str) -> bool:
+    """Whether this is an integer of 64 bits."""
+    try:
+        return -(1 << 63) <= int(text) < 1 << 63
+    except ValueError:
+        return False

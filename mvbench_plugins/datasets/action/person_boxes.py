@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mvbench_plugins.common.inert_unpickler import load_plain_pickle
+from mvbench_plugins.common.inert_unpickler import as_array, load_plain_pickle
 
 from .alphaction_files import boxes_in_pixels, is_empty, read_images, read_json, xyxy_from_xywh
 
 _COLUMNS = 'video,second,x1,y1,x2,y2,score'
+_DIGITS = 18  # of a second, at most: more do not fit into 64 bits
 _OVERSHOOT = 0.05  # of the image, that a detector's box may reach beyond it; it is clipped
 
 
@@ -115,9 +116,9 @@ def _read_pickle(path: Path) -> PersonBoxes:
     places, parts = [], []
     for name, value in content.items():
         video, comma, second = name.rpartition(',') if isinstance(name, str) else ('', '', '')
-        if not comma or not second.isdecimal():
+        if not comma or not second.isdecimal() or len(second) > _DIGITS:
             raise ValueError(f"{path}: keys must be 'VIDEO,SECOND' such as 'abc,0902', found {name!r}")
-        array = np.asarray(value)
+        array = as_array(value)
         if array.dtype.kind not in 'fiu' or (array.size and (array.ndim != 2 or array.shape[1] != 5)):
             raise ValueError(
                 f'{path}: entry {name!r} must be numbers [n, 5] (x1, y1, x2, y2, score), found '
@@ -150,7 +151,7 @@ def _read_alphaction(path: Path, images: str | Path | None) -> PersonBoxes:
     for row, entry in enumerate(entries):
         try:
             scores[row] = entry['score']
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise ValueError(
                 f'{path}: entry {row} (image_id {entry["image_id"]!r}): score must be a number in [0, 1], found '
                 f'{entry.get("score")!r}. Is this a file of detections?'

@@ -92,9 +92,9 @@ class AVAPersonDataset(AVAKeyFrameDataset):
         if self._persons is None:
             return annotated
         videos = dict.fromkeys(video for video, _ in annotated)
-        self._check_coverage(videos)
+        self._check_coverage(self._persons, videos)
         order = {video: number for number, video in enumerate(videos)}
-        keys = sorted(self._detected(order), key=lambda key: (order[key[0]], key[1]))
+        keys = sorted(self._detected(self._persons, order), key=lambda key: (order[key[0]], key[1]))
         if not keys:
             raise ValueError(
                 f'{self.person_file}: no person box of score {self.person_score_thr} or more in the key frames of '
@@ -110,8 +110,8 @@ class AVAPersonDataset(AVAKeyFrameDataset):
         print_log(message + (f'. Boxes of {others} other videos are not used.' if others else ''), 'current')
         return {key: annotated.get(key, {}) for key in keys}
 
-    def _check_coverage(self, videos: dict[str, None]) -> None:
-        covered = set(self._persons.videos())
+    def _check_coverage(self, persons: PersonBoxes, videos: dict[str, None]) -> None:
+        covered = set(persons.videos())
         missed = [video for video in videos if video not in covered]
         if not missed:
             return
@@ -123,17 +123,17 @@ class AVAPersonDataset(AVAKeyFrameDataset):
             )
         print_log(f'{problem}{shortened(missed)}: they are left out', 'current')
 
-    def _detected(self, videos: Iterable[str]) -> list[tuple[str, int]]:
+    def _detected(self, persons: PersonBoxes, videos: Iterable[str]) -> list[tuple[str, int]]:
         """Key frames of these videos that have a person above the threshold."""
         excluded = read_exclusions(self.exclude_file) if self.exclude_file else set()
         first, last = self.timestamp_range
         return [
             key
-            for key in self._persons.by_key_frame
+            for key in persons.by_key_frame
             if key[0] in videos
             and first <= key[1] <= last
             and key not in excluded
-            and len(self._persons.of(*key, self.person_score_thr)[0])
+            and len(persons.of(*key, self.person_score_thr)[0])
         ]
 
     def _persons_of(self, entry: dict) -> tuple[np.ndarray, np.ndarray]:

@@ -90,8 +90,8 @@ class ResizeShortSideTruncated(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Resize ``imgs`` bilinearly; set ``img_shape``, scale the boxes."""
-        old = results['img_shape']
-        new = resized_size(*old, self.scale, self.max_long)
+        old = height, width = results['img_shape']
+        new = resized_size(height, width, self.scale, self.max_long)
         results['imgs'] = [mmcv.imresize(image, new[::-1]) for image in results['imgs']]
         results['img_shape'] = new
         transform_boxes(results, lambda boxes: resize_boxes(boxes, old, new))

@@ -134,7 +134,8 @@ class LoadSecondClips(BaseTransform):
 
     def _readers(self, folder: Path, second: int, step: int, num_frames: int) -> list[tuple[Path, Any]]:
         """Files and their readers, from ``second`` on, until they have the frames or no file follows."""
-        found, count = [], 0
+        found: list[tuple[Path, Any]] = []
+        count = 0
         while count < num_frames:
             path = folder / f'{second}{SUFFIX}'
             if found and not path.is_file():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mvbench_plugins.common.inert_unpickler import load_plain_pickle
+from mvbench_plugins.common.inert_unpickler import as_array, load_plain_pickle
 
 _FIELDS = {
     'labels': list,
@@ -52,7 +52,8 @@ def read_tube_annotations(path: str | Path) -> TubeAnnotations:
     """
     content = load_plain_pickle(path)
     for field, kind in _FIELDS.items():
-        if not isinstance(content, dict) or not isinstance(content.get(field), (kind, tuple)):
+        kinds = (list, tuple) if kind is list else kind
+        if not isinstance(content, dict) or not isinstance(content.get(field), kinds):
             raise ValueError(
                 f'{path}: field {field!r} is missing or no {kind.__name__}. Is this the ground truth of JHMDB or '
                 f'UCF101-24 (a dict of {", ".join(_FIELDS)})?'
@@ -73,9 +74,10 @@ def read_tube_annotations(path: str | Path) -> TubeAnnotations:
     for video in used:
         num_frames[video] = _positive(path, f'nframes[{video!r}]', content['nframes'][video])
         size = content['resolution'][video]
-        if np.shape(size) != (2,):
+        if not isinstance(size, (list, tuple, np.ndarray)) or as_array(size).shape != (2,):
             raise ValueError(f'{path}: resolution[{video!r}] must be (height, width), found {size!r}')
-        resolution[video] = tuple(_positive(path, f'resolution[{video!r}]', side) for side in size)
+        height, width = (_positive(path, f'resolution[{video!r}]', side) for side in size)
+        resolution[video] = (height, width)
         tubes[video] = _read_tubes(path, video, content['gttubes'][video], num_frames[video], len(classes))
     return TubeAnnotations(classes=classes, tubes=tubes, num_frames=num_frames, resolution=resolution, **splits)
 
@@ -100,16 +102,20 @@ def _read_tubes(
     if not isinstance(by_class, dict):
         raise ValueError(f'{path}: gttubes[{video!r}] must be a dict of class index -> tubes, found {type(by_class)}')
     for index, arrays in by_class.items():
-        if not isinstance(index, Integral) or not 0 <= index < num_classes:
+        if not isinstance(index, Integral) or not 0 <= int(index) < num_classes:
             raise ValueError(
                 f'{path}: gttubes[{video!r}] has class index {index!r}; "labels" of the file has {num_classes} names'
             )
+        if not isinstance(arrays, (list, tuple)):
+            raise ValueError(f'{path}: gttubes[{video!r}][{index}] must be a list of tubes, found {type(arrays)}')
         tubes[int(index)] = []
         for number, array in enumerate(arrays):
             place = f'{path}: gttubes[{video!r}][{index}][{number}]'
-            tube = np.asarray(array)
+            tube = as_array(array)
             if tube.ndim != 2 or tube.shape[1] != 5 or not len(tube) or tube.dtype.kind not in 'fiu':
-                raise ValueError(f'{place} must be numbers [k, 5] (frame, x1, y1, x2, y2), found {tube.shape}')
+                raise ValueError(
+                    f'{place} must be numbers [k, 5] (frame, x1, y1, x2, y2), found {tube.dtype} {list(tube.shape)}'
+                )
             tube = tube.astype(np.float64)
             problem = _tube_problem(tube, num_frames)
             if problem:

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mvbench_plugins.datasets.toy.actions import ACTIONS
-from mvbench_plugins.datasets.toy.output import ToyFolder, require_at_least, write_image
+from mvbench_plugins.datasets.toy.output import begin_toy_folder, write_image
 from mvbench_plugins.datasets.toy.person_boxes import detected_persons
 from mvbench_plugins.datasets.toy.random_video import FPS, random_video
 from mvbench_plugins.datasets.toy.video_scene import VideoScene, visible_box
@@ -57,15 +57,19 @@ def write_ava(
     """
     width, height = size
     numbers = {'seed': (seed, 0), 'num_train': (num_train, 1), 'num_val': (num_val, 1), 'seconds': (seconds, 4)}
-    require_at_least(numbers | {'width': (width, MIN_VIDEO_SIDE), 'height': (height, MIN_VIDEO_SIDE)})
     if width % 2 or height % 2:
         raise ValueError(f'size: found {width} x {height}, expected even numbers (MPEG-4 halves them for its colours)')
-    arguments = {'format': 'ava', 'version': _VERSION, 'size': [width, height]}
-    arguments |= {name: value for name, (value, _) in numbers.items()}
-    folder = ToyFolder(out, arguments, parts=('annotations', 'frame_lists', 'frames', 'videos'))
-    if folder.is_complete():
+    folder = begin_toy_folder(
+        out,
+        'ava',
+        _VERSION,
+        numbers,
+        size=size,
+        least_size=(MIN_VIDEO_SIDE, MIN_VIDEO_SIDE),
+        parts=('annotations', 'frame_lists', 'frames', 'videos'),
+    )
+    if folder is None:
         return False
-    folder.begin()
     annotations = folder.root / 'annotations'
     with tqdm(total=num_train + num_val, desc=f'toy AVA -> {out}', unit='video') as progress:
         for stream, (split, length) in enumerate((('train', num_train), ('val', num_val))):
@@ -100,8 +104,7 @@ def key_seconds(seconds: int) -> range:
 def random_ava_video(rng: np.random.Generator, size: tuple[int, int], seconds: int) -> VideoScene:
     """A video of 1 to 4 solids that draw new motions half-way between full seconds."""
     solids = int(rng.integers(1, MAX_SOLIDS + 1))
-    stretches = dict(begin=-FPS / 2, length=FPS, stretches=seconds + 1)
-    return random_video(rng, size, seconds * FPS, solids=solids, **stretches)
+    return random_video(rng, size, seconds * FPS, solids=solids, begin=-FPS / 2, length=FPS, stretches=seconds + 1)
 
 
 def _write_video(root: Path, name: str, video: VideoScene, seconds: int) -> list[str]:

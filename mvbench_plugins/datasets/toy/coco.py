@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mvbench_plugins.datasets.toy.output import ToyFolder, require_at_least, write_image
+from mvbench_plugins.datasets.toy.output import begin_toy_folder, write_image
 from mvbench_plugins.datasets.toy.polygons import mask_to_polygons
 from mvbench_plugins.datasets.toy.random_scene import random_scene
 from mvbench_plugins.datasets.toy.scene import Scene
@@ -40,16 +40,14 @@ def write_coco(
         NotADirectoryError: If ``out`` is a file.
         FileExistsError: If the folder holds something else.
     """
-    smallest = {'seed': (seed, 0), 'num_train': (num_train, 1), 'num_val': (num_val, 1), 'size': (size, MIN_IMAGE_SIZE)}
-    require_at_least(smallest)
-    arguments = {'format': 'coco', 'version': _VERSION} | {name: value for name, (value, _) in smallest.items()}
-    folder = ToyFolder(out, arguments, parts=('annotations', 'train', 'val'))
-    if folder.is_complete():
+    numbers = {'seed': (seed, 0), 'num_train': (num_train, 1), 'num_val': (num_val, 1), 'size': (size, MIN_IMAGE_SIZE)}
+    folder = begin_toy_folder(out, 'coco', _VERSION, numbers, parts=('annotations', 'train', 'val'))
+    if folder is None:
         return False
-    folder.begin()
     with tqdm(total=num_train + num_val, desc=f'toy COCO -> {out}', unit='image') as progress:
         for stream, (split, length) in enumerate((('train', num_train), ('val', num_val))):
-            images, annotations = [], []
+            images: list[dict] = []
+            annotations: list[dict] = []
             for index in range(length):
                 # A stream of its own for each image: the length of one split changes no other image.
                 scene = random_scene(np.random.default_rng([seed, stream, index]), size)

@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mvbench_plugins.common.palette_png import davis_palette, write_index_map
-from mvbench_plugins.datasets.toy.output import ToyFolder, require_at_least, write_image
+from mvbench_plugins.datasets.toy.output import begin_toy_folder, write_image
 from mvbench_plugins.datasets.toy.random_crossing import random_crossing
 from mvbench_plugins.datasets.toy.video_scene import VideoScene
 
@@ -47,15 +47,18 @@ def write_davis(
         NotADirectoryError: If ``out`` is a file.
         FileExistsError: If the folder holds something else.
     """
-    width, height = size
     numbers = {'seed': (seed, 0), 'num_train': (num_train, 1), 'num_val': (num_val, 1)}
-    require_at_least(numbers | {'width': (width, MIN_VOS_SIDE), 'height': (height, MIN_VOS_SIDE)})
-    arguments = {'format': 'davis', 'version': _VERSION, 'size': [width, height]}
-    arguments |= {name: value for name, (value, _) in numbers.items()}
-    folder = ToyFolder(out, arguments, parts=('Annotations', 'ImageSets', 'JPEGImages'))
-    if folder.is_complete():
+    folder = begin_toy_folder(
+        out,
+        'davis',
+        _VERSION,
+        numbers,
+        size=size,
+        least_size=(MIN_VOS_SIDE, MIN_VOS_SIDE),
+        parts=('Annotations', 'ImageSets', 'JPEGImages'),
+    )
+    if folder is None:
         return False
-    folder.begin()
     lists = folder.root / 'ImageSets' / '2017'
     lists.mkdir()
     with tqdm(total=num_train + num_val, desc=f'toy DAVIS -> {out}', unit='video') as progress:
@@ -63,7 +66,7 @@ def write_davis(
             names = [f'{split}_{index + 1:04d}' for index in range(length)]
             for index, name in enumerate(names):
                 # A stream of its own for each video: the length of one split changes no other video.
-                video, _, frames = random_davis_video(np.random.default_rng([seed, stream, index]), (width, height))
+                video, _, frames = random_davis_video(np.random.default_rng([seed, stream, index]), size)
                 _write_video(folder.root, name, video, frames)
                 progress.update()
             (lists / f'{split}.txt').write_text(''.join(f'{name}\n' for name in names), encoding='utf-8')

@@ -6,7 +6,7 @@ import numpy as np
 from mvbench_plugins.datasets.toy.driving_faces import look_up, shaded_faces
 from mvbench_plugins.datasets.toy.driving_ground import PERIOD, ground_tile
 from mvbench_plugins.datasets.toy.driving_rays import entered_faces, ground_distance, hit_body
-from mvbench_plugins.datasets.toy.driving_rig import Mount
+from mvbench_plugins.datasets.toy.driving_rig import CameraMount
 from mvbench_plugins.datasets.toy.driving_world import DrivingWorld
 
 SUPERSAMPLING = 2  # sub-pixels a side
@@ -27,7 +27,7 @@ class Camera:
         size: ``(width, height)`` of its images in pixels.
     """
 
-    def __init__(self, mount: Mount, size: tuple[int, int]) -> None:
+    def __init__(self, mount: CameraMount, size: tuple[int, int]) -> None:
         self.mount = mount
         self.size = size
         self.intrinsic = mount.intrinsic(size)

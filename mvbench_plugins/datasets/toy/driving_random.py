@@ -62,9 +62,9 @@ def _random_drive(rng: np.random.Generator) -> Drive:
 
 def _random_cuboid(rng: np.random.Generator, kind: Kind, drive: Drive, met: float) -> Cuboid:
     """A cuboid that is within reach of the car at time ``met``."""
-    distance, direction, yaw = rng.uniform(NEAREST, kind.reach), *rng.uniform(0, 2 * np.pi, 2)
-    moves = kind.speed is not None and rng.uniform() < _MOVING
-    speed = rng.uniform(*kind.speed) if moves else 0.0
+    distance = rng.uniform(NEAREST, kind.reach)
+    direction, yaw = rng.uniform(0, 2 * np.pi, 2)
+    speed = rng.uniform(*kind.speed) if kind.speed is not None and rng.uniform() < _MOVING else 0.0
     ahead = np.array([np.cos(yaw), np.sin(yaw)])
     position = drive.pose(met)[0] + distance * np.array([np.cos(direction), np.sin(direction)]) - met * speed * ahead
     size = np.array(kind.size) * rng.uniform(0.92, 1.08, 3)

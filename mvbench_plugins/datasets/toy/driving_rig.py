@@ -14,14 +14,12 @@ class Mount:
         translation: Its position in the frame of the car (x ahead, y to the left, z up from the ground), in metres.
         quaternion: Rotation ``(w, x, y, z)`` from its own axes to those of the car.
         delay: Seconds by which it fires later than the LiDAR; negative if earlier.
-        lens: Focal length and principal point ``(f, cx, cy)`` in pixels of a 1600 x 900 image; None for a LiDAR.
     """
 
     channel: str
     translation: tuple[float, float, float]
     quaternion: tuple[float, float, float, float]
-    delay: float = 0.0
-    lens: tuple[float, float, float] | None = None
+    delay: float
 
     @property
     def rotation(self) -> np.ndarray:
@@ -35,6 +33,17 @@ class Mount:
             ]
         )
 
+
+@dataclass(frozen=True)
+class CameraMount(Mount):
+    """How a camera is mounted.
+
+    Attributes:
+        lens: Focal length and principal point ``(f, cx, cy)`` in pixels of a 1600 x 900 image.
+    """
+
+    lens: tuple[float, float, float]
+
     def intrinsic(self, size: tuple[int, int]) -> np.ndarray:
         """Camera matrix ``(3, 3)`` for images of ``size`` (width, height) in pixels."""
         focal, x, y = self.lens
@@ -42,11 +51,19 @@ class Mount:
 
 
 CAMERAS = (
-    Mount('CAM_FRONT', (1.701, 0.016, 1.511), (-0.4998, 0.503, -0.4998, 0.4974), -0.035, (1266.4, 816.3, 491.5)),
-    Mount('CAM_FRONT_RIGHT', (1.551, -0.493, 1.496), (0.206, -0.2027, 0.6825, -0.6714), -0.028, (1260.8, 808.0, 495.3)),
-    Mount('CAM_FRONT_LEFT', (1.524, 0.495, 1.509), (0.6757, -0.6736, 0.2121, -0.2112), -0.043, (1272.6, 826.6, 479.8)),
-    Mount('CAM_BACK', (0.028, 0.003, 1.579), (0.5038, -0.4974, -0.4942, 0.5045), -0.010, (809.2, 829.2, 481.8)),
-    Mount('CAM_BACK_LEFT', (1.036, 0.485, 1.591), (-0.6924, 0.7032, 0.1165, -0.112), -0.001, (1256.7, 792.1, 492.8)),
-    Mount('CAM_BACK_RIGHT', (1.015, -0.481, 1.562), (-0.1228, 0.1324, 0.7004, -0.6905), -0.020, (1259.5, 807.3, 501.2)),
+    CameraMount('CAM_FRONT', (1.701, 0.016, 1.511), (-0.4998, 0.503, -0.4998, 0.4974), -0.035, (1266.4, 816.3, 491.5)),
+    CameraMount(
+        'CAM_FRONT_RIGHT', (1.551, -0.493, 1.496), (0.206, -0.2027, 0.6825, -0.6714), -0.028, (1260.8, 808.0, 495.3)
+    ),
+    CameraMount(
+        'CAM_FRONT_LEFT', (1.524, 0.495, 1.509), (0.6757, -0.6736, 0.2121, -0.2112), -0.043, (1272.6, 826.6, 479.8)
+    ),
+    CameraMount('CAM_BACK', (0.028, 0.003, 1.579), (0.5038, -0.4974, -0.4942, 0.5045), -0.010, (809.2, 829.2, 481.8)),
+    CameraMount(
+        'CAM_BACK_LEFT', (1.036, 0.485, 1.591), (-0.6924, 0.7032, 0.1165, -0.112), -0.001, (1256.7, 792.1, 492.8)
+    ),
+    CameraMount(
+        'CAM_BACK_RIGHT', (1.015, -0.481, 1.562), (-0.1228, 0.1324, 0.7004, -0.6905), -0.020, (1259.5, 807.3, 501.2)
+    ),
 )
-LIDAR = Mount('LIDAR_TOP', (0.944, 0.0, 1.84), (0.7078, -0.0065, 0.0106, -0.7063))
+LIDAR = Mount('LIDAR_TOP', (0.944, 0.0, 1.84), (0.7078, -0.0065, 0.0106, -0.7063), 0.0)

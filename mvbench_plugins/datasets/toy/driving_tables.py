@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mvbench_plugins.datasets.toy.driving_kinds import ATTRIBUTES, KINDS
-from mvbench_plugins.datasets.toy.driving_rig import LIDAR, Mount
+from mvbench_plugins.datasets.toy.driving_rig import LIDAR, CameraMount, Mount
 from mvbench_plugins.datasets.toy.driving_world import DrivingWorld
 
 NAMES = (
@@ -56,15 +56,15 @@ class Tables:
 
     def add_sensor(self, mount: Mount, size: tuple[int, int]) -> None:
         """Adds a sensor and its calibration, for images of ``size`` (width, height) if it is a camera."""
-        is_camera = mount.lens is not None
-        self._add('sensor', mount.channel, channel=mount.channel, modality='camera' if is_camera else 'lidar')
+        intrinsic = mount.intrinsic(size).tolist() if isinstance(mount, CameraMount) else []
+        self._add('sensor', mount.channel, channel=mount.channel, modality='camera' if intrinsic else 'lidar')
         self._add(
             'calibrated_sensor',
             mount.channel,
             sensor_token=self._token('sensor', mount.channel),
             translation=list(mount.translation),
             rotation=(np.array(mount.quaternion) / np.linalg.norm(mount.quaternion)).tolist(),
-            camera_intrinsic=mount.intrinsic(size).tolist() if is_camera else [],
+            camera_intrinsic=intrinsic,
         )
 
     def add_log(self, map_file: str) -> None:

@@ -11,10 +11,10 @@ from tqdm import tqdm
 from mvbench_plugins.datasets.toy.driving_cameras import Camera
 from mvbench_plugins.datasets.toy.driving_lidar import lidar_sweep, points_in_boxes
 from mvbench_plugins.datasets.toy.driving_random import random_world
-from mvbench_plugins.datasets.toy.driving_rig import CAMERAS, LIDAR, Mount
+from mvbench_plugins.datasets.toy.driving_rig import CAMERAS, LIDAR, CameraMount, Mount
 from mvbench_plugins.datasets.toy.driving_tables import Tables
 from mvbench_plugins.datasets.toy.driving_world import DrivingWorld
-from mvbench_plugins.datasets.toy.output import ToyFolder, require_at_least, write_image
+from mvbench_plugins.datasets.toy.output import begin_toy_folder, write_image
 
 VERSION = 'v1.0-trainval'
 #: Names that the official devkit counts to the training and to the validation split.
@@ -95,19 +95,22 @@ def write_nuscenes(
         NotADirectoryError: If ``out`` is a file.
         FileExistsError: If the folder holds something else.
     """
-    width, height = size
     numbers = {'seed': (seed, 0), 'num_train': (num_train, 1), 'num_val': (num_val, 1)}
     numbers |= {'key_frames': (key_frames, 2), 'sweeps': (sweeps, 0), 'azimuths': (azimuths, MIN_AZIMUTHS)}
-    require_at_least(numbers | {'width': (width, MIN_WIDTH), 'height': (height, MIN_HEIGHT)})
     for name, number, names in (('num_train', num_train, TRAIN_SCENES), ('num_val', num_val, VAL_SCENES)):
         if number > len(names):
             raise ValueError(f'{name}: found {number}, expected at most {len(names)} (names of official scenes)')
-    arguments = {'format': 'nuscenes', 'version': _CONTENT, 'size': [width, height]}
-    arguments |= {name: value for name, (value, _) in numbers.items()}
-    folder = ToyFolder(out, arguments, parts=(VERSION, 'maps', 'samples', 'sweeps'))
-    if folder.is_complete():
+    folder = begin_toy_folder(
+        out,
+        'nuscenes',
+        _CONTENT,
+        numbers,
+        size=size,
+        least_size=(MIN_WIDTH, MIN_HEIGHT),
+        parts=(VERSION, 'maps', 'samples', 'sweeps'),
+    )
+    if folder is None:
         return False
-    folder.begin()
     recording = Recording([Camera(mount, size) for mount in CAMERAS], key_frames, sweeps, azimuths)
     tables = Tables(seed)
     _write_common(folder.root, tables, size)
@@ -182,7 +185,7 @@ class _SceneWriter:
         key, since_key = divmod(frame, self.recording.sweeps + 1)
         seconds = self.recording.seconds(frame) + mount.delay
         timestamp = self._timestamp(seconds)
-        suffix = 'pcd.bin' if mount.lens is None else 'jpg'
+        suffix = 'jpg' if isinstance(mount, CameraMount) else 'pcd.bin'
         part = 'sweeps' if since_key else 'samples'
         filename = f'{part}/{mount.channel}/toy-{self.name}__{mount.channel}__{timestamp}.{suffix}'
         self.tables.add_sample_data(

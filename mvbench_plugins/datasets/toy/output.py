@@ -13,20 +13,6 @@ JPEG_QUALITY = 95
 _DRAFT = f'{MARKER}.part'  # a marker that is being written
 
 
-def require_at_least(numbers: dict[str, tuple[int, int]]) -> None:
-    """Checks the numbers that a set is asked for with.
-
-    Args:
-        numbers: For each name the number and the least one that is allowed.
-
-    Raises:
-        ValueError: If a number is too small.
-    """
-    for name, (value, least) in numbers.items():
-        if value < least:
-            raise ValueError(f'{name}: found {value}, expected an integer of at least {least}')
-
-
 def write_image(path: Path, picture: np.ndarray) -> None:
     """Writes a picture in the format of its suffix, ``.png`` or ``.jpg``.
 
@@ -64,7 +50,7 @@ class ToyFolder:
     def is_complete(self) -> bool:
         """Whether the whole set is there, down to the number of its files."""
         marker = self._read_marker()
-        return bool(marker) and marker['complete'] and marker['files'] == self._count_files()
+        return marker is not None and bool(marker['complete']) and marker['files'] == self._count_files()
 
     def begin(self) -> None:
         """Removes what an interrupted run left and makes the empty sub-folders."""
@@ -114,3 +100,48 @@ class ToyFolder:
     def _count_files(self) -> int:
         inside = sum(len(names) for part in self.parts for _, _, names in os.walk(self.root / part))
         return inside + sum((self.root / name).is_file() for name in self.files)
+
+
+def begin_toy_folder(
+    out: str | os.PathLike,
+    content: str,
+    version: int,
+    numbers: dict[str, tuple[int, int]],
+    *,
+    size: tuple[int, int] | None = None,
+    least_size: tuple[int, int] = (1, 1),
+    parts: tuple[str, ...],
+    files: tuple[str, ...] = (),
+) -> ToyFolder | None:
+    """Checks the numbers that a set is asked for with, and makes its folder ready to be filled.
+
+    Args:
+        out: The folder; it need not exist.
+        content: Name of the format.
+        version: Of the content: another one when equal arguments give other files.
+        numbers: For each name the number and the least one that is allowed.
+        size: ``(width, height)`` of the pictures, if one asks for it.
+        least_size: The least one that is allowed.
+        parts: Names of the sub-folders that hold the set.
+        files: Names of the files beside them that belong to it.
+
+    Returns:
+        The folder with empty sub-folders; None if the whole set is there.
+
+    Raises:
+        ValueError: If a number is too small.
+        NotADirectoryError: If ``out`` is a file.
+        FileExistsError: If the folder holds anything else than a set of these arguments or an unfinished set.
+    """
+    sides = {} if size is None else dict(zip(('width', 'height'), zip(size, least_size)))
+    for name, (value, least) in (numbers | sides).items():
+        if value < least:
+            raise ValueError(f'{name}: found {value}, expected an integer of at least {least}')
+    arguments: dict = {'format': content, 'version': version}
+    if size is not None:
+        arguments['size'] = [*size]
+    folder = ToyFolder(out, arguments | {name: value for name, (value, _) in numbers.items()}, parts, files)
+    if folder.is_complete():
+        return None
+    folder.begin()
+    return folder

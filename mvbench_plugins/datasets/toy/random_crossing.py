@@ -120,7 +120,7 @@ def _random_track(rng: np.random.Generator, size: tuple[int, int], frames: int, 
         position=tuple(position.tolist()),
         angle=float(rng.uniform(0, 2 * np.pi)),
     )
-    motions = []
+    motions: list[Motion] = []
     while len(motions) * STRETCH < frames - begin:
         angle = rng.uniform(0, 2 * np.pi)
         step = rng.uniform(*STEPS) * side * np.array([np.cos(angle), np.sin(angle)])
@@ -136,7 +136,7 @@ def _random_track(rng: np.random.Generator, size: tuple[int, int], frames: int, 
 def _is_fair(video: VideoScene, targets: int, frames: int) -> bool:
     """Whether all solids can be seen where they appear, the targets later on as well, and there is a crossing."""
     shares = np.array([_visible_shares(video, frame) for frame in range(frames)])
-    first = [shares[track.seen[0], index] for index, track in enumerate(video.tracks)]
+    first = [shares[track.first_seen, index] for index, track in enumerate(video.tracks)]
     often = (shares[:, :targets] >= VISIBLE).mean(0)
     crossed = len(video.tracks) == 1 or shares[:, :targets].min() <= CROSSED
     return min(first) >= FIRST_VISIBLE and often.min() >= OFTEN and bool(crossed)

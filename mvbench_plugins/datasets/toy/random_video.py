@@ -88,7 +88,8 @@ def _random_paths(
     rng: np.random.Generator, size: tuple[int, int], solids: int, length: int, stretches: int, action: int | None
 ) -> tuple[np.ndarray, list[list[Motion]]]:
     """Draws where the solids are at first, ``(solids, 3)`` as x, y, log diameter, and each stretch's motions."""
-    start, now, motions = None, None, []
+    start, now = None, None
+    motions: list[list[Motion]] = []
     # This ends: from where a motion has led to, at least the way back is free.
     while len(motions) < stretches:
         signs = _random_signs(rng, (_BATCH, solids), action)

@@ -11,7 +11,7 @@ from mvbench_plugins.datasets.toy.driving_lidar import Sweep, lidar_sweep
 from mvbench_plugins.datasets.toy.driving_random import random_world
 from mvbench_plugins.datasets.toy.driving_rig import LIDAR
 from mvbench_plugins.datasets.toy.driving_world import Cuboid, Drive, DrivingWorld
-from mvbench_plugins.datasets.toy.output import ToyFolder, require_at_least
+from mvbench_plugins.datasets.toy.output import begin_toy_folder
 
 #: Numbers of sequences. First the official ones of each split, then such as the real data set does not have; 11 to 21,
 #: the official test split, stay free.
@@ -80,16 +80,12 @@ def write_semantic_kitti(
     """
     numbers = {'seed': (seed, 0), 'num_train': (num_train, 1), 'num_val': (num_val, 1)}
     numbers |= {'scans': (scans, 1), 'azimuths': (azimuths, MIN_AZIMUTHS)}
-    require_at_least(numbers)
     for name, number, names in (('num_train', num_train, TRAIN_SEQUENCES), ('num_val', num_val, VAL_SEQUENCES)):
         if number > len(names):
             raise ValueError(f'{name}: found {number}, expected at most {len(names)} (sequences of two digits)')
-    arguments = {'format': 'semantickitti', 'version': _CONTENT}
-    arguments |= {name: value for name, (value, _) in numbers.items()}
-    folder = ToyFolder(out, arguments, parts=('sequences',), files=_INFOS)
-    if folder.is_complete():
+    folder = begin_toy_folder(out, 'semantickitti', _CONTENT, numbers, parts=('sequences',), files=_INFOS)
+    if folder is None:
         return False
-    folder.begin()
     splits = (TRAIN_SEQUENCES[:num_train], VAL_SEQUENCES[:num_val])
     with tqdm(total=(num_train + num_val) * scans, desc=f'toy SemanticKITTI -> {out}', unit='scan') as progress:
         for stream, (infos, sequences) in enumerate(zip(_INFOS, splits, strict=True)):

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from mvbench_plugins.datasets.toy.actions import ACTIONS
 from mvbench_plugins.datasets.toy.ava import MIN_VIDEO_SIDE
-from mvbench_plugins.datasets.toy.output import ToyFolder, require_at_least, write_image
+from mvbench_plugins.datasets.toy.output import begin_toy_folder, write_image
 from mvbench_plugins.datasets.toy.random_video import random_video
 from mvbench_plugins.datasets.toy.video_scene import VideoScene, visible_box
 
@@ -81,15 +81,19 @@ def write_tubes(
         NotADirectoryError: If ``out`` is a file.
         FileExistsError: If the folder holds something else.
     """
-    width, height = size
     numbers = {'seed': (seed, 0), 'num_train': (num_train, 1), 'num_val': (num_val, 1)}
-    require_at_least(numbers | {'width': (width, MIN_VIDEO_SIDE), 'height': (height, MIN_VIDEO_SIDE)})
-    arguments = {'format': layout.name, 'version': _VERSION, 'size': [width, height]}
-    arguments |= {name: value for name, (value, _) in numbers.items()}
-    folder = ToyFolder(out, arguments, parts=(layout.frames,), files=(layout.annotations,))
-    if folder.is_complete():
+    folder = begin_toy_folder(
+        out,
+        layout.name,
+        _VERSION,
+        numbers,
+        size=size,
+        least_size=(MIN_VIDEO_SIDE, MIN_VIDEO_SIDE),
+        parts=(layout.frames,),
+        files=(layout.annotations,),
+    )
+    if folder is None:
         return False
-    folder.begin()
     videos = num_train + num_val
     tubes, lengths = {}, {}
     with tqdm(total=videos * len(LABELS), desc=f'toy {layout.name} -> {out}', unit='video') as progress:
@@ -111,7 +115,7 @@ def write_tubes(
         'nframes': lengths,
         'train_videos': [[name for name in tubes if not split[name]] for split in is_tested],
         'test_videos': [[name for name in tubes if split[name]] for split in is_tested],
-        'resolution': dict.fromkeys(tubes, (height, width)),
+        'resolution': dict.fromkeys(tubes, size[::-1]),
     }
     # Protocol 2 is what the files of the real data sets have.
     (folder.root / layout.annotations).write_bytes(pickle.dumps(content, protocol=2))
@@ -140,7 +144,7 @@ def _random_tube_video(
 
 def _write_video(folder: Path, suffix: str, video: VideoScene, frames: int) -> list[np.ndarray]:
     """Renders a video; returns for each solid its tube, ``(k, 5)``: frame from 1 on, x1, y1, x2, y2 in pixels."""
-    tubes = [[] for _ in video.tracks]
+    tubes: list[list[tuple[float, ...]]] = [[] for _ in video.tracks]
     for frame in range(frames):
         picture, ids = video.render(frame)
         write_image(folder / f'{frame + 1:05d}{suffix}', picture)

@@ -46,6 +46,11 @@ class Track:
         """What the solid does at time ``t`` (frames)."""
         return self.motions[int(np.clip((t - self.begin) // self.length, 0, len(self.motions) - 1))]
 
+    @property
+    def first_seen(self) -> int:
+        """First frame in which the solid is in the scene."""
+        return 0 if self.seen is None else self.seen[0]
+
     def is_seen(self, t: float) -> bool:
         """Whether the solid is in the scene at time ``t`` (frames)."""
         return self.seen is None or self.seen[0] <= t < self.seen[1]

@@ -9,6 +9,8 @@ from mmdet.registry import DATASETS
 
 from .video_dataset import VOSDataset
 
+_MOST_FRAMES = 10**6  # of a video: nine hours
+
 
 @DATASETS.register_module()
 class DAVISDataset(VOSDataset):
@@ -99,7 +101,8 @@ class YouTubeVOSDataset(VOSDataset):
         Raises:
             ValueError: it lists none.
         """
-        listed = {str(stem) for entry in objects.values() for stem in entry.get('frames', ())}
+        lists = [entry.get('frames', ()) for entry in objects.values()]
+        listed = {str(stem) for frames in lists if isinstance(frames, (list, tuple)) for stem in frames}
         if not listed:
             raise ValueError(
                 f'{self.ann_file}: no "frames" of the objects of a video; testing needs the meta.json of the release '
@@ -159,7 +162,9 @@ class LVOSDataset(VOSDataset):
             ranges = [entry['frame_range'] for entry in objects.values()]
             first = min(int(frames['start']) for frames in ranges)
             last = max(int(frames['end']) for frames in ranges)
-        except (KeyError, TypeError, ValueError) as error:
+            if not 0 <= first <= last < _MOST_FRAMES:
+                raise ValueError(f'found frames from {first} to {last}')
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(
                 f'{self.ann_file}: {type(error).__name__}: {error}; expected "frame_range": {{"start": ..., "end": '
                 '...}} for each object of a video: give the meta.json of the release as ann_file'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -17,7 +16,7 @@ class Frame(NamedTuple):
     save: bool = True
 
 
-class VideoFrames(Sequence):
+class VideoFrames:
     """What a pipeline starts with, by position in the video. The first frame has a mask.
 
     A frame at a time is made: a test asks for one frame of a video of thousands.
@@ -44,9 +43,9 @@ class VideoFrames(Sequence):
         images, masks, truth = self.folders
         return dict(
             img_path=os.path.join(images, frame.image),
-            mask_path=frame.mask and os.path.join(masks, frame.mask),
-            gt_mask_path=frame.gt and os.path.join(truth, frame.gt),
-            palette_path=os.path.join(masks, self.frames[0].mask),
+            mask_path=_path(masks, frame.mask),
+            gt_mask_path=_path(truth, frame.gt),
+            palette_path=_path(masks, self.frames[0].mask),
             given_labels=frame.labels,
             annotated=frame.mask is not None,
             save=frame.save,
@@ -54,3 +53,7 @@ class VideoFrames(Sequence):
             frame_name=os.path.splitext(frame.image)[0],
             video_name=self.video_name,
         )
+
+
+def _path(folder: str, name: str | None) -> str | None:
+    return None if name is None else os.path.join(folder, name)

@@ -129,7 +129,8 @@ class RandomVOSAffine(BaseTransform):
             return results
         image, mask = (Image.fromarray(results[key]) for key in ('img', 'gt_seg_map'))
         # Pillow wants the way back, from the result to the source.
-        way_back = np.linalg.inv(affine_matrix(*self.draw(), image.size))[:2].ravel().tolist()
+        angle, scale, shear = self.draw()
+        way_back = np.linalg.inv(affine_matrix(angle, scale, shear, image.size))[:2].ravel().tolist()
         for key, picture, resampling, fill in zip(
             ('img', 'gt_seg_map'), (image, mask), self.resampling, (self.fill, 0)
         ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 #: Value that means "not annotated" where other labels exist; alone it is an object, as in DAVIS 2016.
 VOID = 255
@@ -28,16 +28,20 @@ def read_index_mask(path: str | Path, brightness: bool = False) -> np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no picture, is damaged, or its pixels are colours or 16-bit values.
+        ValueError: it is no picture, is damaged, is a JPEG, or its pixels are colours or 16-bit values.
     """
     try:
         with Image.open(path) as picture:
+            picture.verify()  # checksums, which decoding does not look at: a turned bit would be another label
+        with Image.open(path) as picture:
             shown = picture.convert('L') if brightness else picture
-            mode, pixels = shown.mode, np.asarray(shown)
+            mode, pixels, lossy = shown.mode, np.asarray(shown), picture.format == 'JPEG' and not brightness
     except FileNotFoundError:
         raise FileNotFoundError(f'{path}: no such mask; {_EXPECTED}') from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG chunks
+    except Exception as error:  # a damaged picture raises nearly anything
         raise ValueError(f'{path}: the mask cannot be read ({error}); {_EXPECTED}. Write or copy it again.') from error
+    if lossy:
+        raise ValueError(f'{path}: found a JPEG, whose compression blends labels at borders; {_EXPECTED}')
     if mode in ('P', 'L', '1'):
         return pixels.astype(np.uint8)
     if mode in ('RGB', 'RGBA') and (pixels[..., :3] == pixels[..., :1]).all():

@@ -71,7 +71,7 @@ def read_video_list(path: str | Path) -> list[str]:
         if not fields:
             continue
         video = Path(fields[0]).parent.name if len(fields) == 2 and '/' in fields[0] else line.strip()
-        if video in ('', '.', '..') or '/' in video or '\\' in video:
+        if not _is_folder(video):
             raise ValueError(
                 f'{path}, line {number}: found {line.strip()!r}, expected the name of the folder of a video. Give the '
                 'folders above it in data_prefix.'
@@ -98,13 +98,16 @@ def read_meta(path: str | Path) -> dict[str, dict[int, dict]]:
             video: {int(label): dict(known) for label, known in entry['objects'].items()}
             for video, entry in videos.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f'{path}: {type(error).__name__}: {error}; expected json of the form '
             '{"videos": {VIDEO: {"objects": {LABEL: {...}}}}}: take the file of the release'
         ) from error
     if not meta:
         raise ValueError(f'{path}: the file names no video')
+    wrong = next((video for video in meta if not _is_folder(video)), None)
+    if wrong is not None:
+        raise ValueError(f'{path}: found the video {wrong!r}, expected the name of a folder: take the release')
     return meta
 
 
@@ -128,9 +131,14 @@ def shortened(names: list[str], most: int = 5) -> str:
     return ', '.join(names[:most]) + (', ...' if len(names) > most else '')
 
 
+def _is_folder(video: str) -> bool:
+    """Whether a name is that of a folder, and none above or below it."""
+    return video not in ('', '.', '..') and not {*video} & {*'/\\\0'}
+
+
 def _read_text(path: str | Path) -> str:
     try:
-        return Path(path).read_text(encoding='utf-8')
+        return Path(path).read_text(encoding='utf-8-sig')
     except FileNotFoundError:
         raise FileNotFoundError(f'{path}: no such file; check data_root and ann_file') from None
     except UnicodeDecodeError as error:

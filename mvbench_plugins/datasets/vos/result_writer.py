@@ -63,7 +63,7 @@ class ResultWriter:
         name = Path(LAYOUTS[self.layout], video, f'{frame}.png')
         path = self.out_dir / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_index_map(path, mask, _palette(palette_path))
+        write_index_map(path, mask, _palette(None if palette_path is None else os.fspath(palette_path)))
         return name.as_posix()
 
     def pack(self, names: Iterable[str]) -> Path:
@@ -83,6 +83,6 @@ class ResultWriter:
 
 
 @functools.lru_cache(maxsize=8)
-def _palette(path: str | os.PathLike | None) -> np.ndarray:
+def _palette(path: str | None) -> np.ndarray:
     """Palette of an annotation; all frames of a video ask for the same one."""
     return read_palette(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +91,7 @@ def stack(frames: list[KeyFrame], num_classes: int) -> tuple[np.ndarray, np.ndar
     return numbers, boxes, scores
 
 
-def log_table(rows: list[list[object]]) -> None:
+def log_table(rows: Sequence[Sequence[object]]) -> None:
     """Write a table to the log; its first row is the header, numbers get four decimals and NaN a dash."""
     MMLogger.get_current_instance().info('\n' + AsciiTable([[_text(cell) for cell in row] for row in rows]).table)
 

@@ -30,8 +30,8 @@ def tube_iou(tube: np.ndarray, other: np.ndarray) -> float:
     if not in_time:
         return 0.0
     start, end = max(tube[0, 0], other[0, 0]), min(tube[-1, 0], other[-1, 0])
-    parts = [one[int(start - one[0, 0]) : int(end - one[0, 0]) + 1, 1:] for one in (tube, other)]
-    return float(paired_iou(*parts, extent=1).mean()) * in_time
+    part, other_part = (one[int(start - one[0, 0]) : int(end - one[0, 0]) + 1, 1:] for one in (tube, other))
+    return float(paired_iou(part, other_part, extent=1).mean()) * in_time
 
 
 def suppress_tubes(tubes: Sequence[Tube], iou_thr: float) -> list[Tube]:

@@ -232,7 +232,7 @@ def _modules(case) -> Outputs:
     with torch.no_grad():
         strides = cfg.model.roi_head.get('featmap_strides', (4, 8, 16, 32))
         pyramid = flatten_pyramid(feats, strides, layer.n_groups)
-        state = layer(pyramid, DecoderState(position, content, bbox))
+        state = layer(pyramid, DecoderState.from_boxes(bbox, content)._replace(position=position))
     outputs |= {
         f'layer.{name}': value for name, value in zip(('position', 'content', 'bbox', 'logits'), state, strict=True)
     }

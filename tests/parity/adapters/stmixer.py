@@ -246,7 +246,7 @@ def _stage_forward(stage: nn.Module, head: STMixerHead, inputs: dict[str, Tensor
         points = sampling_points(queries.position, offsets)
         sampled = sample_clip(pyramid, points, stage.num_frames)
         outputs['sample_points'] = points.flatten(2, 3)[:, :, None]
-        outputs['level_weights'] = level_weights(points, head.strides).flatten(2, 3)[:, :, None]
+        outputs['level_weights'] = level_weights(points, pyramid).flatten(2, 3)[:, :, None]
         outputs['sampled_feature'] = sampled
         outputs['mix_spatial'] = stage.spatial.mixing(sampled.mean(3), queries.spatial)
         outputs['mix_temporal'] = stage.temporal.mixing(sampled.mean(4), queries.temporal)

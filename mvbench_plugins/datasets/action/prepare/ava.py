@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..ava_files import ListedFrames, read_ava_csv, read_exclusions, read_frame_list, read_label_map
-from .extract import Extraction, extract_missing
+from .extract import Extraction, extract_frames, extract_missing
 from .report import Report, part_of
 
 _FPS = 30
@@ -74,23 +75,22 @@ def prepare_ava(
     """
     root = Path(root)
     splits = read_annotations(Path(annotations) if annotations else root / 'annotations', version)
-    names = list(dict.fromkeys(video for split in splits.values() for video in split.seconds))
-    failed: dict[str, str] = {}
-    if videos is not None:
-        failed = extract_missing(
-            names,
-            videos,
-            workers,
-            lambda video, path: Extraction(
-                path,
-                root / 'frames' / video,
-                f'{video}_{{:06d}}.jpg',
-                fps=_FPS,
-                start=_FIRST_SECOND if full_length else 0,
-                max_frames=_FPS * _SECONDS,
-                short_side=short_side,
-            ),
-        )
+    names = video_names(splits)
+    failed = extract_missing(
+        names,
+        videos,
+        workers,
+        lambda video, path: Extraction(
+            path,
+            root / 'frames' / video,
+            f'{video}_{{:06d}}.jpg',
+            fps=_FPS,
+            start=_FIRST_SECOND if full_length else 0,
+            max_frames=_FPS * _SECONDS,
+            short_side=short_side,
+        ),
+        extract_frames,
+    )
     key_seconds = defaultdict(set)
     for split in splits.values():
         for video, seconds in split.seconds.items():
@@ -106,6 +106,11 @@ def prepare_ava(
         if complete and _write_frame_list(path, complete):
             report.notes.append(f'{path}: written, {len(complete)} videos')
     return report
+
+
+def video_names(splits: Mapping[str, AVASplit]) -> list[str]:
+    """Names of the videos of all splits, each once."""
+    return list(dict.fromkeys(video for split in splits.values() for video in split.seconds))
 
 
 def read_annotations(folder: Path, version: str) -> dict[str, AVASplit]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..ava_sources import probe_video
 from ..second_clips import SUFFIX, seconds_in
-from .ava import AVASplit, read_annotations
+from .ava import AVASplit, read_annotations, video_names
 from .extract import draft_of, extract_missing, sampled_frames
 from .report import Report, part_of
 
@@ -71,17 +71,14 @@ def prepare_ava_clips(
     """
     root = Path(root)
     splits = read_annotations(Path(annotations) if annotations else root / 'annotations', version)
-    names = list(dict.fromkeys(video for split in splits.values() for video in split.seconds))
-    failed: dict[str, str] = {}
-    if videos is not None:
-        begin = 0 if full_length else _CUT_AT
-        failed = extract_missing(
-            names,
-            videos,
-            workers,
-            lambda video, path: Cutting(path, root / _FOLDER / video, begin, short_side),
-            cut_video,
-        )
+    begin = 0 if full_length else _CUT_AT
+    failed = extract_missing(
+        video_names(splits),
+        videos,
+        workers,
+        lambda video, path: Cutting(path, root / _FOLDER / video, begin, short_side),
+        cut_video,
+    )
     report = Report(root / 'missing_ava_clips.txt')
     for name, split in splits.items():
         _count(report, name, split, root / _FOLDER, failed)
@@ -118,7 +115,8 @@ def cut_video(job: Cutting, stop: threading.Event | None = None) -> int:
 
 
 def _write_clip(path: Path, frames: list[np.ndarray], short_side: int) -> None:
-    size = _even_size(*frames[0].shape[1::-1], short_side)
+    height, width = frames[0].shape[:2]
+    size = _even_size(width, height, short_side)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), _FPS, size)
     if not writer.isOpened():
         raise OSError(f'{path}: OpenCV can write no MPEG-4 video; install the opencv-python wheel, which can')
@@ -135,7 +133,7 @@ def _write_clip(path: Path, frames: list[np.ndarray], short_side: int) -> None:
 def _even_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     """Width and height to write; MPEG-4 halves them for its colours."""
     ratio = min(1.0, short_side / min(width, height))
-    return tuple(max(2, 2 * round(side * ratio / 2)) for side in (width, height))
+    return max(2, 2 * round(width * ratio / 2)), max(2, 2 * round(height * ratio / 2))
 
 
 def _count(report: Report, name: str, split: AVASplit, folder: Path, failed: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -19,7 +19,21 @@ from tqdm import tqdm
 from ..ava_sources import probe_video, video_files
 
 _JPEG_QUALITY = 95
-_Job = TypeVar('_Job')
+
+
+class VideoJob(Protocol):
+    """What is made of one video: from its file into a folder of its own."""
+
+    @property
+    def video(self) -> Path:
+        """The video file."""
+
+    @property
+    def folder(self) -> Path:
+        """What is made of it."""
+
+
+_Job = TypeVar('_Job', bound=VideoJob)
 
 
 @dataclass(frozen=True)
@@ -76,9 +90,7 @@ def extract_frames(job: Extraction, stop: threading.Event | None = None) -> int:
     return written
 
 
-def extract_all(
-    jobs: Sequence[_Job], workers: int, work: Callable[[_Job, threading.Event], int] = extract_frames
-) -> dict[Path, str]:
+def extract_all(jobs: Sequence[_Job], workers: int, work: Callable[[_Job, threading.Event], int]) -> dict[Path, str]:
     """Extract frames of several videos, with a progress bar.
 
     Args:
@@ -112,16 +124,16 @@ def extract_all(
 
 def extract_missing(
     names: Sequence[str],
-    videos: str | Path,
+    videos: str | Path | None,
     workers: int,
     job_of: Callable[[str, Path], _Job],
-    work: Callable[[_Job, threading.Event], int] = extract_frames,
+    work: Callable[[_Job, threading.Event], int],
 ) -> dict[str, str]:
     """Extract from those videos that have a file, and whose folder is not there yet.
 
     Args:
         names: of the videos.
-        videos: folder of the video files.
+        videos: folder of the video files; None: nothing is to be extracted.
         workers: number of videos at a time.
         job_of: the job of a video, from its name and file; its attribute ``folder`` is what comes of it.
         work: does one job, and gives up when the event is set.
@@ -133,6 +145,8 @@ def extract_missing(
         FileNotFoundError: the folder of videos is absent.
         OSError: files cannot be written.
     """
+    if videos is None:
+        return {}
     if not Path(videos).is_dir():
         raise FileNotFoundError(f'--videos {videos} is no folder')
     jobs = [job_of(video, path) for video, path in video_files(names, videos).items()]

@@ -10,7 +10,7 @@ import numpy as np
 from ..ava_sources import VIDEO_SUFFIXES
 from ..tube_datasets import JHMDBDataset, UCF101_24Dataset, frame_folder_problem
 from ..tubes import TubeAnnotations, read_tube_annotations
-from .extract import Extraction, extract_all, has_files
+from .extract import Extraction, extract_all, extract_frames, has_files
 from .report import Report, part_of
 
 
@@ -58,7 +58,7 @@ def prepare_tubes(name: str, root: str | Path, videos: str | Path | None = None,
     failed: dict[str, str] = {}
     if videos is not None:
         jobs = _extractions(annotations, frames, layout.template, Path(videos))
-        reasons = extract_all(list(jobs.values()), workers) if jobs else {}
+        reasons = extract_all(list(jobs.values()), workers, extract_frames) if jobs else {}
         failed = {video: reasons[job.video] for video, job in jobs.items() if job.video in reasons}
     problems = {}
     for video, count in annotations.num_frames.items():

@@ -3,14 +3,13 @@
 import csv
 import pickle
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from mmaction.evaluation.functional.ava_utils import read_exclusions, read_labelmap
+from toy_folders import contents
 
 from mvbench_plugins.datasets.toy import ACTIONS, JHMDB, UCF101_24, ava, random_video, write_ava, write_tubes
 from mvbench_plugins.datasets.toy.ava import random_ava_video
@@ -21,12 +20,6 @@ TINY = {'num_train': 2, 'num_val': 1, 'size': (64, 48), 'seconds': 4}
 KEYS = (902, 903)
 TUBES = {'seed': 2, 'num_train': 2, 'num_val': 1, 'size': SIZE}
 FOLDS = {'square': 4, 'triangle': 3, 'star': 5, 'cross': 4, 'bar': 2}  # by which turns a shape looks the same
-TOOL = Path(__file__).parents[1] / 'tools' / 'make_toy_data.py'
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a folder by relative name."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
 def read_rows(folder: Path, split: str) -> list[list[str]]:
@@ -47,15 +40,6 @@ def toy_tubes(request, tmp_path_factory) -> tuple:
     folder = tmp_path_factory.mktemp('toy') / request.param.name
     assert write_tubes(request.param, folder, **TUBES)
     return request.param, folder, pickle.loads((folder / request.param.annotations).read_bytes())
-
-
-@pytest.fixture
-def run_tool(monkeypatch):
-    def run(*arguments: object) -> None:
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-        runpy.run_path(str(TOOL), run_name='__main__')
-
-    return run
 
 
 def shown_actions(renders: dict[int, tuple[np.ndarray, np.ndarray]], person: int, folds: int) -> set[int] | None:

@@ -1,9 +1,7 @@
 """The driving world and its nuScenes writer: the devkit opens it, sensors and boxes agree, stock tools run on it."""
 
 import importlib.util
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import cv2
@@ -19,16 +17,14 @@ from nuscenes.utils import splits
 from nuscenes.utils.data_classes import Box, LidarPointCloud
 from nuscenes.utils.geometry_utils import points_in_box, view_points
 from pyquaternion import Quaternion
+from toy_folders import contents
 
-from mvbench_plugins.datasets.toy import nuscenes as writer
 from mvbench_plugins.datasets.toy import write_nuscenes
 from mvbench_plugins.datasets.toy.driving_cameras import Camera
-from mvbench_plugins.datasets.toy.driving_ground import ROAD, TERRAIN, ground_kinds
 from mvbench_plugins.datasets.toy.driving_kinds import KINDS
-from mvbench_plugins.datasets.toy.driving_lidar import LABELS, lidar_sweep, point_labels
 from mvbench_plugins.datasets.toy.driving_random import random_world
 from mvbench_plugins.datasets.toy.driving_rig import CAMERAS, LIDAR
-from mvbench_plugins.datasets.toy.driving_world import SKIN, Cuboid, Drive, DrivingWorld
+from mvbench_plugins.datasets.toy.driving_world import SKIN, DrivingWorld
 from mvbench_plugins.datasets.toy.nuscenes import TRAIN_SCENES, VAL_SCENES
 
 SIZE = (160, 90)
@@ -36,23 +32,11 @@ SMALL = {'seed': 6, 'num_train': 1, 'num_val': 1, 'size': SIZE, 'key_frames': 4,
 TINY = {'num_train': 2, 'num_val': 1, 'size': (64, 36), 'key_frames': 2, 'sweeps': 0, 'azimuths': 16}
 DURATION = 1.5  # seconds, of the scenes of SMALL
 CHANNELS = [mount.channel for mount in (*CAMERAS, LIDAR)]
-TOOL = Path(__file__).parents[1] / 'tools' / 'make_toy_data.py'
-STANDING = Drive((0.0, 0.0), 0.0, 0.0)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a folder by relative name."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
 def world_of(stream: int) -> DrivingWorld:
     """The world of the training (0) or validation (1) scene of SMALL."""
     return random_world(np.random.default_rng([SMALL['seed'], stream, 0]), DURATION)
-
-
-def cuboid(name: str, position: tuple[float, float], yaw: float = 0.0, **fields) -> Cuboid:
-    kind = next(kind for kind in KINDS if kind.name == name)
-    return Cuboid(kind, kind.size, position, yaw, **fields)
 
 
 def to_global(nusc: NuScenes, data: dict, points: np.ndarray) -> np.ndarray:
@@ -85,15 +69,6 @@ def nusc(toy_set) -> NuScenes:
 @pytest.fixture(scope='module')
 def cameras() -> dict[str, Camera]:
     return {mount.channel: Camera(mount, SIZE) for mount in CAMERAS}
-
-
-@pytest.fixture
-def run_tool(monkeypatch):
-    def run(*arguments: object) -> None:
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-        runpy.run_path(str(TOOL), run_name='__main__')
-
-    return run
 
 
 def test_the_devkit_reads_scenes_key_frames_and_sweeps(toy_set, nusc):
@@ -287,111 +262,6 @@ def test_standing_cuboids_stay_where_they_are_in_all_sweeps(nusc):
     assert len(seen_in) >= 5 and np.median(seen_in) == 10
 
 
-def test_what_stands_behind_is_hidden_from_lidar_and_cameras(cameras):
-    bus, person = cuboid('bus', (10.0, 0.0), np.pi / 2), cuboid('pedestrian', (14.0, 0.0))
-    rng = np.random.default_rng
-    for cuboids, is_hidden in (((bus, person), True), ((person,), False)):
-        world = DrivingWorld(STANDING, cuboids)
-        last = len(cuboids) - 1
-        assert ((lidar_sweep(world, 0.0, rng(0), 360).instances == last).sum() == 0) == is_hidden
-        _, ids, (seen, covered) = cameras['CAM_FRONT'].render(world, 0.0)
-        assert (seen[last] == 0) == is_hidden and covered[last] > 100
-        assert (last in ids) != is_hidden
-
-
-def test_points_are_labelled_by_what_they_lie_on():
-    world = random_world(np.random.default_rng(2), 2.0)
-    t = 1.0
-    sweep = lidar_sweep(world, t, np.random.default_rng(0), 240)
-    labels = np.array(LABELS)[point_labels(world, sweep)]
-    assert len(labels) == len(sweep.points)
-    assert {'road', 'sidewalk', 'terrain'} < set(labels)
-    for index in np.unique(sweep.instances[sweep.instances >= 0]):
-        assert set(labels[sweep.instances == index]) == {world.cuboids[index].kind.name}
-    np.testing.assert_array_equal(sweep.ground < 0, sweep.instances >= 0)
-    # The ground as the world has it at the place of the point.
-    (x, y), heading = world.drive.pose(t)
-    car = sweep.points[:, :3] @ LIDAR.rotation.T + LIDAR.translation
-    where = car @ Quaternion(axis=(0, 0, 1), radians=heading).rotation_matrix.T + (x, y, 0)
-    on_ground = sweep.instances < 0
-    assert np.all(np.abs(where[on_ground, 2]) < 0.03)
-    names = np.array(LABELS[:3])[ground_kinds(where[on_ground, :2])]
-    assert (names == labels[on_ground]).mean() > 0.999
-    # Reflectances differ, so that intensities tell classes apart.
-    assert np.median(sweep.points[labels == 'road', 3]) < 10 < np.median(sweep.points[~on_ground, 3])
-
-
-def test_cameras_and_lidar_see_the_same_streets(cameras):
-    """LiDAR points on terrain fall onto green pixels and those on roads onto grey ones, while the car turns."""
-    agreement = []
-    for seed in range(3):
-        world = random_world(np.random.default_rng(seed), 4.0)
-        sweep = lidar_sweep(world, 3.0, np.random.default_rng(0), 360)
-        car = sweep.points[:, :3] @ LIDAR.rotation.T + LIDAR.translation
-        for camera in cameras.values():
-            image, ids, _ = camera.render(world, 3.0)
-            own = (car - camera.mount.translation) @ camera.mount.rotation
-            columns, rows = (own @ camera.intrinsic.T)[:, :2].T // own[:, 2]
-            seen = (own[:, 2] > 1) & (own[:, 2] < 20) & (columns >= 0) & (columns < 160) & (rows >= 0) & (rows < 90)
-            seen &= np.isin(sweep.ground, (ROAD, TERRAIN))
-            rows, columns, ground = rows[seen].astype(int), columns[seen].astype(int), sweep.ground[seen]
-            free = ids[rows, columns] < 0
-            _, green, red = np.moveaxis(image[rows, columns].astype(int), -1, 0)
-            agreement += ((green - red > 12) == (ground == TERRAIN))[free].tolist()
-    assert len(agreement) > 3000 and np.mean(agreement) > 0.97
-
-
-def test_front_and_rear_look_different_and_a_body_beside_the_camera_is_drawn_whole(cameras):
-    camera = cameras['CAM_FRONT']
-    for name in ('car', 'truck', 'bus', 'motorcycle', 'bicycle', 'trailer', 'construction_vehicle'):
-        means = []
-        for yaw in (np.pi, 0.0):  # it faces the camera, it shows its rear
-            image, ids, _ = camera.render(DrivingWorld(STANDING, (cuboid(name, (12.0, 0.0), yaw),), sun=np.pi / 2), 0.0)
-            means.append(image[ids == 0].mean())
-        assert means[0] > 1.4 * means[1], name
-    # A bus that reaches behind the image plane: its part in view begins at the edge of the image.
-    for side in (-1, 1):
-        _, ids, _ = camera.render(DrivingWorld(STANDING, (cuboid('bus', (5.0, 4.0 * side)),)), 0.0)
-        columns = np.flatnonzero((ids == 0).any(0))
-        assert len(columns) > 20 and (0 if side > 0 else SIZE[0] - 1) in columns
-    _, ids, (seen, covered) = camera.render(DrivingWorld(STANDING, (cuboid('bus', (-12.0, 0.0)),)), 0.0)
-    assert not (ids == 0).any() and not seen.any() and not covered.any()  # behind the camera
-
-
-def test_windows_lose_no_pixel(cameras, monkeypatch):
-    world = random_world(np.random.default_rng(5), 2.0)
-    images = [camera.render(world, 1.0)[0] for camera in cameras.values()]
-    monkeypatch.setattr(Camera, '_window', lambda self, corners: (slice(0, 180), slice(0, 320)))
-    for image, camera in zip(images, cameras.values(), strict=True):
-        np.testing.assert_array_equal(camera.render(world, 1.0)[0], image)
-
-
-def test_random_worlds_keep_clear_and_show_all_kinds():
-    counts, distances = dict.fromkeys(KINDS, 0), []
-    for seed in range(40):
-        world = random_world(np.random.default_rng(seed), 4.5)
-        for each in world.cuboids:
-            counts[each.kind] += 1
-        for t in np.linspace(0, 4.5, 10):
-            middles, _ = world.poses(t)
-            radii = np.array([each.radius for each in world.cuboids])
-            gaps = np.linalg.norm(middles[:, None] - middles, axis=-1) - radii - radii[:, None]
-            assert gaps[~np.eye(len(radii), dtype=bool)].min() > 0.2
-            assert (np.linalg.norm(middles, axis=1) - radii).min() > 3
-            distances += np.linalg.norm(middles, axis=1).tolist()
-    assert min(counts.values()) > 0.7 * max(counts.values()) and min(counts.values()) > 40
-    assert np.percentile(distances, 90) < 40
-
-
-def test_the_car_moves_where_it_heads():
-    drive = Drive((100.0, 50.0), 2.0, speed=6.0, yaw_rate=-0.3)
-    for t in np.linspace(0, 20, 9):
-        (before, _), (after, _), heading = drive.pose(t - 1e-4), drive.pose(t + 1e-4), drive.pose(t)[1]
-        assert heading == pytest.approx(2.0 - 0.3 * t)
-        velocity = (after - before) / 2e-4
-        np.testing.assert_allclose(velocity, (6 * np.cos(heading), 6 * np.sin(heading)), atol=1e-5)
-
-
 def test_attributes_are_those_that_the_stock_metric_gives():
     for kind in KINDS:
         by_default = NuScenesMetric.DefaultAttribute[kind.name] or None
@@ -459,49 +329,6 @@ def test_stock_converter_data_set_and_metric(toy_set, tmp_path, monkeypatch):
     assert result[f'{prefix}/mAAE'] == 0
 
 
-def test_same_seed_same_bytes_and_scenes_do_not_depend_on_the_length_of_the_set(tmp_path):
-    sets = {}
-    for name, change in (('one', {}), ('two', {}), ('short', {'num_train': 1}), ('other', {'seed': 7})):
-        assert write_nuscenes(tmp_path / name, **TINY | change)
-        sets[name] = contents(tmp_path / name)
-    assert sets['one'] == sets['two']
-    files = [name for name in sets['short'] if name.startswith(('samples/', 'sweeps/'))]
-    assert len(files) == 2 * 2 * 7
-    assert all(sets['short'][name] == sets['one'][name] for name in files)
-    assert sets['other'].keys() == sets['one'].keys()
-    assert not [name for name in files if sets['other'][name] == sets['one'][name]]
-    # Neither do the splits repeat each other.
-    fronts = [content for name, content in sets['short'].items() if name.startswith('samples/CAM_FRONT/')]
-    assert len(set(fronts)) == len(fronts) == 4
-
-
-def test_complete_set_is_left_alone_and_unfinished_ones_are_made_anew(tmp_path, monkeypatch):
-    calls = []
-
-    def interrupted_world(*arguments):
-        calls.append(arguments)
-        if len(calls) > 1:
-            raise KeyboardInterrupt
-        return random_world(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(writer, 'random_world', interrupted_world)
-        with pytest.raises(KeyboardInterrupt):
-            write_nuscenes(tmp_path, **TINY)
-    (tmp_path / 'sweeps' / 'CAM_FRONT' / 'half.jpg').write_bytes(b'')
-    assert write_nuscenes(tmp_path, **TINY)
-    before = contents(tmp_path)
-    assert not [name for name in before if 'half' in name]
-    # What the converter leaves beside the tables does not make the set another one.
-    (tmp_path / 'nuscenes_infos_train.pkl').write_bytes(b'infos')
-    stamp = (tmp_path / 'toy.json').stat().st_mtime_ns
-    assert not write_nuscenes(tmp_path, **TINY)
-    assert (tmp_path / 'toy.json').stat().st_mtime_ns == stamp
-    next((tmp_path / 'samples' / LIDAR.channel).iterdir()).unlink()
-    assert write_nuscenes(tmp_path, **TINY)
-    assert contents(tmp_path) == before | {'nuscenes_infos_train.pkl': b'infos'}
-
-
 def test_foreign_and_other_sets_are_refused_and_untouched(toy_set, tmp_path):
     (tmp_path / 'samples').mkdir()
     (tmp_path / 'samples' / 'real.jpg').write_bytes(b'precious')
@@ -512,31 +339,3 @@ def test_foreign_and_other_sets_are_refused_and_untouched(toy_set, tmp_path):
     with pytest.raises(FileExistsError, match=r"'sweeps': 2.*'sweeps': 1.*delete this one"):
         write_nuscenes(toy_set, **SMALL | {'sweeps': 1})
     assert contents(toy_set) == before
-
-
-def test_tool_writes_the_set_and_says_so(run_tool, tmp_path, capsys):
-    options = ['--num-train', 1, '--num-val', 1, '--size', 64, 36, '--key-frames', 2, '--sweeps', 1, '--azimuths', 16]
-    for _ in range(2):
-        run_tool('nuscenes', '--out', tmp_path, '--seed', 3, *options)
-    lines = capsys.readouterr().out.splitlines()
-    assert '1 training and 1 validation scenes with 2 key frames each, written' in lines[0]
-    assert 'left as it is' in lines[1]
-    assert len(list((tmp_path / 'samples' / 'CAM_BACK').iterdir())) == 2 * 2
-    assert len(list((tmp_path / 'sweeps' / LIDAR.channel).iterdir())) == 2
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['--key-frames', 1], 'key_frames: found 1, expected an integer of at least 2'),
-        (['--size', 320, 20], 'height: found 20, expected an integer of at least 36'),
-        (['--azimuths', 0], 'azimuths: found 0'),
-        (['--sweeps', -1], 'sweeps: found -1'),
-        (['--num-val', 0], 'num_val: found 0'),
-        (['--num-train', 900], r'num_train: found 900, expected at most 127'),
-    ],
-)
-def test_tool_refuses_bad_numbers(run_tool, tmp_path, arguments, message):
-    with pytest.raises(SystemExit, match=message):
-        run_tool('nuscenes', '--out', tmp_path / 'set', *arguments)
-    assert not (tmp_path / 'set').exists()

@@ -1,26 +1,19 @@
 """The toy world and its COCO writer: the annotations fit the pictures, the bytes are reproducible, folders are safe."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
+from toy_folders import contents
 
 from mvbench_plugins.datasets.toy import CLASSES, PALETTE, Scene, Solid, coco, random_scene, write_coco
 from mvbench_plugins.datasets.toy.polygons import mask_to_polygons
 
 SIZE = 96
 SMALL = {'seed': 3, 'num_train': 40, 'num_val': 6, 'size': SIZE}
-TOOL = Path(__file__).parents[1] / 'tools' / 'make_toy_data.py'
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a folder by relative name."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
 @pytest.fixture(scope='module')
@@ -33,15 +26,6 @@ def toy_set(tmp_path_factory) -> Path:
 @pytest.fixture(scope='module')
 def train(toy_set) -> COCO:
     return COCO(str(toy_set / 'annotations' / 'instances_train.json'))
-
-
-@pytest.fixture
-def run_tool(monkeypatch):
-    def run(*arguments: object) -> None:
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-        runpy.run_path(str(TOOL), run_name='__main__')
-
-    return run
 
 
 def test_standard_layout_and_complete_fields(toy_set):

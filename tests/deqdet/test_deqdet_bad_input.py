@@ -1,13 +1,22 @@
-"""What is wrong with a data set is said before training starts."""
+"""The list of bad input of DEQDet: checkpoints, annotation files, images and classes.
+
+What is wrong is said before training starts. Misspelt config keys are those of all plugins: ``test_runner_tools.py``.
+"""
 
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
+from collections.abc import Callable
 
 import pytest
+import torch
 from mmdet.registry import DATASETS
 from mmengine.config import ConfigDict
+from mmengine.runner import load_checkpoint
+
+from mvbench_plugins.common.inert_unpickler import load_inert
 
 
 @pytest.fixture
@@ -39,6 +48,14 @@ BAD_FILES = {
     'negative width': (_set(3, bbox=[1, 2, -5, 4]), r'annotations\[3\].*at least 0'),
     'unknown category': (_set(0, category_id=77), r'annotations\[0\].*category_id 77'),
     'unknown image': (_set(1, image_id=10**6), r'annotations\[1\].*image_id 1000000'),
+    'id used twice': (
+        lambda content: content['images'][1].update(id=content['images'][0]['id']),
+        r'images\[1\].*used twice',
+    ),
+    'image without a name': (
+        lambda content: content['images'][1].update(file_name=None),
+        r'images\[1\].*file_name is missing',
+    ),
     'no area': (_set(1, area=None), r'annotations\[1\].*area must be a number'),
     'iscrowd of text': (_set(1, iscrowd='no'), r"annotations\[1\].*iscrowd must be 0 or 1.*'no'"),
     'no annotations': (lambda content: content.pop('annotations'), r'"annotations" is missing'),
@@ -90,3 +107,36 @@ def test_unreadable_image(make, damage):
         open(path, 'wb').write(b'' if damage == 'empty' else b'no picture')
     with pytest.raises(ValueError, match=rf'{path}.*cannot be read.*instances_train\.json'):
         data[4]
+
+
+#: What becomes of the content of a checkpoint (None: there is no file), and the message.
+BAD_CHECKPOINTS: dict[str, tuple[Callable[[bytes], bytes] | None, type[Exception], str]] = {
+    'missing': (None, FileNotFoundError, r'given\.pth does not exist'),
+    'truncated': (lambda content: content[: len(content) // 2], ValueError, r'given\.pth.*cannot be read'),
+    'html page': (lambda content: b'<html>rate limited</html>', ValueError, r'given\.pth.*cannot be read'),
+    'empty': (lambda content: b'', ValueError, r'given\.pth.*cannot be read'),
+    'pickle of something else': (lambda content: pickle.dumps([1, 2]), ValueError, r'given\.pth'),
+}
+
+
+@pytest.mark.parametrize('damage, kind, message', BAD_CHECKPOINTS.values(), ids=BAD_CHECKPOINTS)
+def test_bad_checkpoint(build, tmp_path, damage, kind, message):
+    """Loaded by the runner, and read by the conversion."""
+    path = tmp_path / 'given.pth'
+    if damage is not None:
+        torch.save(dict(state_dict=build().state_dict(), meta=dict(epoch=24)), path)
+        path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(kind, match=message):
+        load_checkpoint(build(), str(path))
+    with pytest.raises(kind, match=r'given\.pth'):
+        load_inert(path)
+
+
+def test_checkpoint_of_another_model_is_refused(build, tmp_path):
+    """Without the check mmengine would log a list of keys and go on with random weights."""
+    path = tmp_path / 'retinanet.pth'
+    model = build()
+    backbone = {key: value for key, value in model.state_dict().items() if key.startswith('backbone.')}
+    torch.save(dict(state_dict={**backbone, 'bbox_head.retina_cls.weight': torch.ones(9)}), path)
+    with pytest.raises(ValueError, match=r'retinanet\.pth holds weights of another model.*prefix='):
+        load_checkpoint(model, str(path))

@@ -3,8 +3,6 @@
 import importlib.util
 import inspect
 import pickle
-import runpy
-import sys
 from pathlib import Path
 
 import mmdet3d
@@ -15,6 +13,7 @@ from mmdet3d.datasets import SemanticKittiDataset
 from mmdet3d.datasets.transforms import LoadAnnotations3D, LoadPointsFromFile, PointSegClassMapping
 from mmdet3d.evaluation.metrics import SegMetric
 from mmengine.config import Config
+from toy_folders import contents
 
 from mvbench_plugins.datasets.toy import semantic_kitti as writer
 from mvbench_plugins.datasets.toy import write_nuscenes, write_semantic_kitti
@@ -27,14 +26,8 @@ from mvbench_plugins.datasets.toy.semantic_kitti import KIND_LABELS, TRAIN_SEQUE
 
 SMALL = {'seed': 6, 'num_train': 2, 'num_val': 1, 'scans': 4}
 TINY = {'num_train': 2, 'num_val': 1, 'scans': 2, 'azimuths': 16}
-TOOL = Path(__file__).parents[1] / 'tools' / 'make_toy_data.py'
 CONVERTERS = Path(mmdet3d.__file__).parent / '.mim' / 'tools' / 'dataset_converters'
 STOCK_CONFIG = Path(mmdet3d.__file__).parent / '.mim' / 'configs' / '_base_' / 'datasets' / 'semantickitti.py'
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a folder by relative name."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
 def read_points(folder: Path, sequence: str, scan: int) -> np.ndarray:
@@ -65,15 +58,6 @@ def toy_set(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('toy') / 'new' / 'semantickitti'
     assert write_semantic_kitti(folder, **SMALL)
     return folder
-
-
-@pytest.fixture
-def run_tool(monkeypatch):
-    def run(*arguments: object) -> None:
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-        runpy.run_path(str(TOOL), run_name='__main__')
-
-    return run
 
 
 @pytest.fixture(scope='module')

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
+from toy_folders import contents
 
 from mvbench_plugins.common.palette_png import davis_palette, read_palette
 from mvbench_plugins.datasets.toy import davis, write_davis
@@ -18,12 +19,7 @@ from mvbench_plugins.datasets.vos import DAVISDataset, VOSDataset, object_labels
 SIZE = (112, 64)
 SMALL = {'seed': 4, 'num_train': 3, 'num_val': 5, 'size': SIZE}
 TINY = {'num_train': 1, 'num_val': 1, 'size': (80, 64)}
-TOOLS = Path(__file__).parents[1] / 'tools'
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a folder by relative name."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+TOOLS = Path(__file__).parents[2] / 'tools'
 
 
 @pytest.fixture(scope='module')
