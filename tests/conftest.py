@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,6 +18,26 @@ sys.path.insert(0, str(ROOT / 'tests' / 'parity'))
 torch.set_num_threads(1 if 'PYTEST_XDIST_WORKER' in os.environ else 2)  # two cores, whoever shares them
 # A run in the background of a shell starts with Ctrl-C ignored, which tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+#: Default scope of the tests in each folder, which configs name and runners set; of the other folders none.
+SCOPES = {
+    'mmaction': ('cycleacr', 'datasets', 'evad', 'evaluation', 'stmixer'),
+    'mmdet': ('deqdet', 'jointformer', 'vos_data', 'vos_evaluation'),
+    'mmdet3d': ('link', 'sparsebev', 'sparsebev_backbones', 'sparsebev_configs', 'sparsebev_data'),
+}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def own_scope(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The default scope is global, too: what the runs of one module set would decide what the next one finds."""
+    outside = DefaultScope._instance_dict
+    DefaultScope._instance_dict = outside.copy()
+    for scope, folders in SCOPES.items():
+        if request.path.parent.name in folders:
+            DefaultScope.get_instance(request.node.nodeid, scope_name=scope)
+    yield
+    DefaultScope._instance_dict = outside
 
 
 @pytest.fixture(scope='module', autouse=True)

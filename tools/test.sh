@@ -9,7 +9,7 @@
 
 set -euo pipefail
 banner='Tests of mvbench_plugins, on 2 CPU cores: set-up (about 2 minutes of installing; the first time 6 to 10 minutes
-more to compile mmcv), then the tests (about 6 minutes).'
+more to compile mmcv), then the tests (about 17 minutes).'
 with_tests=1
 other_options=1
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh" "$@"

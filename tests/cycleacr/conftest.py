@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from mmaction.registry import MODELS
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import DefaultScope
 from torch import nn
 
 import mvbench_plugins.cycleacr  # noqa: F401  registers
@@ -35,12 +34,6 @@ model = dict(
 )
 """,
 }
-
-
-@pytest.fixture(scope='module', autouse=True)
-def scope() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope('mmaction'):
-        yield
 
 
 @pytest.fixture(scope='session')

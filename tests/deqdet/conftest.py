@@ -17,7 +17,7 @@ import mvbench_plugins.deqdet  # noqa: F401  registers
 
 @pytest.fixture(scope='session', autouse=True)
 def registered() -> None:
-    register_all_modules()
+    register_all_modules(init_default_scope=False)
 
 
 @pytest.fixture(scope='session')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,6 @@ import torch
 from evad_batches import NUM_ACTIONS, make_batch
 from mmaction.registry import MODELS
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import DefaultScope
 from torch import nn
 
 import mvbench_plugins.evad  # noqa: F401  registers
@@ -42,12 +41,6 @@ model = dict(
     ),
 )
 """
-
-
-@pytest.fixture(scope='module', autouse=True)
-def scope() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope('mmaction'):
-        yield
 
 
 @pytest.fixture(scope='session')

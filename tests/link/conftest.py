@@ -1,4 +1,4 @@
-"""Scope of the registries for LinK's tests."""
+"""Threads of LinK's tests."""
 
 from __future__ import annotations
 
@@ -6,15 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from mmengine.registry import DefaultScope
 
 import mvbench_plugins.link  # noqa: F401  registers
-
-
-@pytest.fixture(scope='package', autouse=True)
-def scope() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope('mmdet3d'):
-        yield
 
 
 @pytest.fixture(scope='package', autouse=True)

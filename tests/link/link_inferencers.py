@@ -11,7 +11,7 @@ from mmdet3d.apis import LidarDet3DInferencer, LidarSeg3DInferencer
 from mmdet3d.registry import MODELS
 from mmengine.config import Config
 
-RANGE = [-12.8, -12.8, -5.0, 12.8, 12.8, 3.0]
+RANGE = [-12.0, -12.0, -5.0, 12.0, 12.0, 3.0]
 
 
 def small_det_config(config_dir: Path) -> Config:
@@ -19,9 +19,9 @@ def small_det_config(config_dir: Path) -> Config:
     cfg = Config.fromfile(config_dir / 'link' / 'link_det_toy.py')
     model = cfg.model
     model.data_preprocessor.voxel_layer.point_cloud_range = RANGE
-    model.pts_middle_encoder.sparse_shape = [41, 128, 128]
+    model.pts_middle_encoder.sparse_shape = [41, 160, 160]
     model.pts_bbox_head.bbox_coder.update(pc_range=RANGE[:2], score_threshold=0.01)
-    model.train_cfg.pts.update(point_cloud_range=RANGE, grid_size=[128, 128, 40])
+    model.train_cfg.pts.update(point_cloud_range=RANGE, grid_size=[160, 160, 40])
     model.test_cfg.pts.update(score_threshold=0.01, pre_max_size=100)
     return cfg
 

@@ -14,7 +14,7 @@ SIZES = dict(detect=5, segment=4)
 
 
 @pytest.fixture(scope='module')
-def inferencers(config_dir, scope, tmp_path_factory) -> dict[str, Base3DInferencer]:
+def inferencers(config_dir, own_scope, tmp_path_factory) -> dict[str, Base3DInferencer]:
     return dict(
         detect=det_inferencer(config_dir, tmp_path_factory.mktemp('detect')),
         segment=seg_inferencer(config_dir, tmp_path_factory.mktemp('segment'), KITTI),
@@ -39,6 +39,10 @@ def test_an_empty_sample_leaves_the_others_of_its_batch_alone(task, inferencers)
     for found, alone in zip(together, [one, cloud(task, 0), other], strict=True):
         (expected,) = answers(inferencer, alone)
         assert np.shape(found[key]) == np.shape(expected[key])
+        if task == 'detect':  # by place: with random weights many boxes have nearly the same score
+            found[key], expected[key] = (
+                sorted(boxes, key=lambda box: np.round(box[:2], 1).tolist()) for boxes in (found[key], expected[key])
+            )
         np.testing.assert_allclose(found[key], expected[key], rtol=1e-3, atol=1e-3)
     assert task == 'detect' or together[1][key] == []
 

@@ -26,12 +26,12 @@ PALETTE = [[255, 0, 0], [0, 0, 255]]  # RGB
 
 
 @pytest.fixture(scope='module')
-def detect(config_dir, scope, tmp_path_factory) -> LidarDet3DInferencer:
+def detect(config_dir, own_scope, tmp_path_factory) -> LidarDet3DInferencer:
     return det_inferencer(config_dir, tmp_path_factory.mktemp('detect'))
 
 
 @pytest.fixture(scope='module')
-def segment(config_dir, scope, tmp_path_factory) -> LidarSeg3DInferencer:
+def segment(config_dir, own_scope, tmp_path_factory) -> LidarSeg3DInferencer:
     return seg_inferencer(config_dir, tmp_path_factory.mktemp('segment'), KITTI)
 
 

@@ -31,7 +31,7 @@ SETTINGS = {
 
 
 @pytest.fixture(scope='module')
-def configs(config_dir, scope) -> dict:
+def configs(config_dir, own_scope) -> dict:
     """``{name: (config, model)}``, without memory for the weights."""
     built = {}
     with torch.device('meta'):

@@ -22,7 +22,7 @@ ENCODER = 'linkencoder_cos-3x7_4xb2-25e_semantickitti-seg'
 
 
 @pytest.fixture(scope='module')
-def inferencer(config_dir, scope, tmp_path_factory) -> LidarSeg3DInferencer:
+def inferencer(config_dir, own_scope, tmp_path_factory) -> LidarSeg3DInferencer:
     """The stock inferencer on a narrow model and its weights."""
     return seg_inferencer(config_dir, tmp_path_factory.mktemp('inferencer'), UNET)
 

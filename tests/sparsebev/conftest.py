@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 from mmdet3d.registry import MODELS
 from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope
 from sparsebev_batches import NUM_CLASSES, make_batch
 from torch import nn
 
@@ -59,12 +58,6 @@ MODEL = dict(
     ),
     train_cfg=dict(assigner=dict(type='SparseBEVAssigner')),
 )
-
-
-@pytest.fixture(scope='module', autouse=True)
-def scope() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope('mmdet3d'):
-        yield
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,17 +15,11 @@ from official_models import NARROW
 import mvbench_plugins.sparsebev  # noqa: F401  registers
 
 
-@pytest.fixture(scope='package', autouse=True)
-def scope() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope('mmdet3d'):
-        yield
-
-
 @pytest.fixture(scope='package')
-def models(config_dir, scope) -> dict:
+def models(config_dir) -> dict:
     """``{name: (config, model)}``, without memory for the weights."""
     built = {}
-    with torch.device('meta'):
+    with DefaultScope.overwrite_default_scope('mmdet3d'), torch.device('meta'):
         for path in sorted((config_dir / 'sparsebev').glob('*.py')):
             cfg = Config.fromfile(path)
             built[path.stem] = cfg, MODELS.build(cfg.model)

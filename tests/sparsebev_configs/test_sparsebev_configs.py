@@ -76,9 +76,8 @@ def test_metafile_names_every_released_config(models, config_dir):
     for name, entry in listed.items():
         cfg, model = models[name]
         assert entry['Config'] == f'configs/sparsebev/{name}.py'
-        assert entry['Metadata'] == dict(
-            Epochs=cfg.train_cfg.max_epochs, Parameters=sum(p.numel() for p in model.parameters())
-        ), name
+        assert entry['Metadata']['Epochs'] == cfg.train_cfg.max_epochs, name
+        assert entry['Metadata']['Parameters'] == sum(p.numel() for p in model.parameters()), name
 
 
 def test_decoder(models):

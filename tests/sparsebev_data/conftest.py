@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mmengine.registry import DefaultScope
 from nuscenes import NuScenes
 
 import mvbench_plugins.sparsebev.data_preprocessor  # noqa: F401  registers
@@ -19,12 +18,6 @@ from mvbench_plugins.sparsebev.dataset import MultiFrameNuScenesDataset
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'create_nuscenes_sweeps.py'
 VERSION = 'v1.0-trainval'
-
-
-@pytest.fixture(scope='session', autouse=True)
-def scope() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope('mmdet3d'):
-        yield
 
 
 @pytest.fixture(scope='session')

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 from mmaction.registry import MODELS
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import DefaultScope
 from stmixer_batches import make_batch
 from torch import nn
 
 import mvbench_plugins.stmixer  # noqa: F401  registers
-
-
-@pytest.fixture(scope='module', autouse=True)
-def scope() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope('mmaction'):
-        yield
 
 
 @pytest.fixture(scope='session')

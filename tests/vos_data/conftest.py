@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from mmengine.registry import DefaultScope
 from PIL import Image
 
 import mvbench_plugins.datasets.vos  # noqa: F401 (registers what the tests build by name)
 
 HEIGHT, WIDTH = 24, 40
 LOAD = dict(type='TransformBroadcaster', transforms=[dict(type='LoadVOSFrame'), dict(type='LoadVOSMask')])
-
-
-@pytest.fixture(scope='module', autouse=True)
-def scope() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        yield
 
 
 def index_mask(labels: Sequence[int]) -> np.ndarray:
