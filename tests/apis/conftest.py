@@ -15,6 +15,12 @@ def scope_3d() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def scope_det() -> Iterator[None]:
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
+
+
 @pytest.fixture(scope='session')
 def toy_multiview(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scenes 0092 and 0093 for validation: four key frames, two frames between them, 128 x 72 pixels; info files."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
-from mmengine.registry import METRICS, DefaultScope
+from mmengine.registry import METRICS
 from mmengine.runner import Runner
 from vos_world import HEIGHT, WIDTH, follower_config, index_map, write_frames, write_mask
 
@@ -19,12 +18,6 @@ from mvbench_plugins.apis import VOSInferencer
 pytestmark = [pytest.mark.filterwarnings('ignore:Checkpoint is not loaded'), pytest.mark.usefixtures('scope_det')]
 VIDEOS = ('bear', 'swan')
 COUNT = 4
-
-
-@pytest.fixture
-def scope_det() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        yield
 
 
 @METRICS.register_module()

@@ -8,14 +8,13 @@ import signal
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from PIL import Image
 from video_files import read_frames
 from vos_world import (
@@ -38,12 +37,6 @@ from mvbench_plugins.apis import VOSInferencer
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'infer_vos.py'
 COUNT = 10
 pytestmark = [pytest.mark.filterwarnings('ignore:Checkpoint is not loaded'), pytest.mark.usefixtures('scope_det')]
-
-
-@pytest.fixture
-def scope_det() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        yield
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Small trees of videos in the layouts of the releases, and mmdet's scope whichever one tests before left behind."""
+"""Small trees of videos in the layouts of the releases."""
 
 from __future__ import annotations
 
