@@ -28,6 +28,7 @@ VERSION_NOTE = 'file_version'
 
 _HEAD = 'pts_bbox_head.'
 _RULES: tuple[Rule, ...] = (
+    Rule(r'pts_bbox_head\.code_weights', None),  # of the loss: the config has them
     Rule(
         r'pts_bbox_head\.transformer\.decoder\.decoder_layer\.self_attn\.attention\.attn\.(.*)',
         r'pts_bbox_head.decoder.layer.self_attn.attention.\1',
@@ -69,7 +70,8 @@ def convert_state_dict(state_dict: Mapping[str, Tensor]) -> Conversion:
         weights = {re.sub(r'^backbone\.', BACKBONE, key): value for key, value in weights.items()}
         dropped = {key: weights.pop(key) for key in list(weights) if not key.startswith(BACKBONE)}
     backbone = {key.removeprefix(BACKBONE): weights.pop(key) for key in list(weights) if key.startswith(BACKBONE)}
-    converted, _ = apply_rules(weights, _RULES)
+    converted, unused = apply_rules(weights, _RULES)
+    dropped.update(unused)
     # The rules of one kind of backbone know none of the names of the others.
     for convert in (convert_vovnet, convert_eva02):
         backbone, unused = convert(backbone)

@@ -117,7 +117,8 @@ class SparseBEVHead(BaseModule):
                 f'bbox_coder.pc_range: found {self.bbox_coder.pc_range}, expected the pc_range of the head'
             )
         self.register_buffer('pc_range', torch.tensor(pc_range, dtype=torch.float32), persistent=False)
-        self.register_buffer('code_weights', torch.tensor(code_weights, dtype=torch.float32))
+        # Not in checkpoints: a model that starts from another's weights is trained with the weights of its own config.
+        self.register_buffer('code_weights', torch.tensor(code_weights, dtype=torch.float32), persistent=False)
         self.init_query_bbox = nn.Embedding(num_query, CODE_SIZE)
         self.label_enc = nn.Embedding(num_classes + 1, in_channels - 1)
         self.decoder = SparseBEVDecoder(
@@ -205,6 +206,7 @@ class SparseBEVHead(BaseModule):
         if self.assigner is None:
             raise ValueError('model.train_cfg: found none, expected dict(assigner=dict(...)) for training')
         gt_boxes, gt_labels = zip(*(self._annotations(sample) for sample in data_samples))
+        self._check_labels(gt_labels, data_samples)
         denoising = None
         if self.denoising is not None:
             denoising = self.denoising(gt_boxes, gt_labels, self.label_enc, self.bbox_coder.encode, self.num_query)
@@ -220,13 +222,18 @@ class SparseBEVHead(BaseModule):
                 f'sample {sample.get("token")}: gt_bboxes_3d has {boxes.tensor.shape[1]} columns, expected {_BOX_DIM} '
                 'with the velocity: load annotations with with_velocity=True (the default of NuScenesDataset)'
             )
-        if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < self.num_classes):
-            raise ValueError(
-                f'sample {sample.get("token")}: gt_labels_3d goes from {int(labels.min())} to {int(labels.max())}, '
-                f'expected 0 to {self.num_classes - 1}: metainfo.classes of the data set and num_classes of the model '
-                'must agree'
-            )
         return torch.cat([boxes.gravity_center, boxes.tensor[:, 3:]], dim=1), labels
+
+    def _check_labels(self, gt_labels: Sequence[Tensor], data_samples: Sequence[Det3DDataSample]) -> None:
+        wrong = [((labels < 0) | (labels >= self.num_classes)).any() for labels in gt_labels]
+        if not torch.stack(wrong).any():  # one read from the device for the batch
+            return
+        sample, labels = next(pair for pair, is_wrong in zip(zip(data_samples, gt_labels), wrong) if is_wrong)
+        raise ValueError(
+            f'sample {sample.get("token")}: gt_labels_3d goes from {int(labels.min())} to {int(labels.max())}, '
+            f'expected 0 to {self.num_classes - 1}: metainfo.classes of the data set and num_classes of the model '
+            'must agree'
+        )
 
     def predict(self, views: FlatViews, data_samples: Sequence[Det3DDataSample]) -> list[InstanceData]:
         """Detections of each sample, the best first.

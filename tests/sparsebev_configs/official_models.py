@@ -38,6 +38,8 @@ NARROW = {
 """,
 }
 
+_CODE_WEIGHTS = 'pts_bbox_head.code_weights'  # of the loss, which official files have beside the weights
+
 # Our names to those of official files, written down a second time, from the published naming.
 _OFFICIAL = (
     (r'^pts_bbox_head\.decoder\.layer\.', 'pts_bbox_head.transformer.decoder.decoder_layer.'),
@@ -76,6 +78,8 @@ def official_names(weights: dict[str, Tensor], kind: str = 'r50') -> dict[str, T
         for pattern, replacement in (*_OFFICIAL, *rules):
             key = re.sub(pattern, replacement, key)
         named[key] = value
+    if any(key.startswith('pts_bbox_head.') for key in named):
+        named[_CODE_WEIGHTS] = torch.tensor([2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
     if kind == 'eva02-l_future':
         named['img_backbone.backbone.net.rope_win.freqs_cos'] = torch.ones(16, 16)
         named['img_backbone.backbone.net.blocks.0.attn.rope.freqs_sin'] = torch.ones(16, 16)

@@ -30,8 +30,9 @@ def test_recorded_official_entries_are_those_of_the_model(models, case):
     recorded = {k: v['shape'] for k, v in json.loads((CASES / f'{case}.json').read_text())['state_dict'].items()}
     ours = {key: list(value.shape) for key, value in models[R50][1].state_dict().items()}
     converted, dropped = convert_state_dict({key: torch.empty(shape, device='meta') for key, shape in recorded.items()})
-    assert {key: list(value.shape) for key, value in converted.items()} == ours and len(ours) == 385
-    assert not dropped
+    assert {key: list(value.shape) for key, value in converted.items()} == ours and len(ours) == 384
+    # Of the loss, whose weights the config sets.
+    assert {key: list(value.shape) for key, value in dropped.items()} == {'pts_bbox_head.code_weights': [10]}
     # The naming of the tests below rests on the same lists.
     assert {key: list(value.shape) for key, value in official_names(models[R50][1].state_dict()).items()} == recorded
 
@@ -69,7 +70,7 @@ def test_entries_of_the_other_released_models(models, name, kind):
     assert set(examples) <= set(official)
     converted, dropped = convert_state_dict(official)
     assert {key: value.shape for key, value in converted.items()} == {key: value.shape for key, value in own.items()}
-    assert all('.rope' in key for key in dropped) and len(dropped) == (2 if name == EVA02 else 0)
+    assert all('.rope' in key or 'code_weights' in key for key in dropped) and len(dropped) == 1 + 2 * (name == EVA02)
 
 
 @pytest.mark.parametrize('prefix', ['', 'module.'], ids=['plain', 'distributed'])
@@ -81,6 +82,15 @@ def test_official_file_loads_directly_and_strictly(narrow, tmp_path, kind, prefi
     model = random_model(narrow(kind), 2)
     load_checkpoint(model, str(path), strict=True)
     assert_same(model.state_dict(), want)
+
+
+def test_training_from_an_official_file_weighs_boxes_as_the_config_says(narrow, tmp_path):
+    path, cfg = tmp_path / 'latest.pth', Config.fromfile(narrow()).model
+    torch.save(dict(state_dict=official_names(random_model(narrow(), 1).state_dict())), path)
+    cfg.pts_bbox_head.code_weights = weights = [1.0] * 6 + [3.0] * 4
+    model = MODELS.build(cfg)
+    load_checkpoint(model, str(path), strict=True)
+    assert model.pts_bbox_head.code_weights.tolist() == weights
 
 
 @pytest.mark.parametrize('prefix', ['', 'module.'], ids=['plain', 'distributed'])

@@ -32,6 +32,7 @@ CONFIGS = {
     'vit_eva02_1600x640_trainval_future': 'sparsebev_eva02-l-pre_8xb1-24e_nus-trainval-1600x640-1600q-future.py',
 }
 _BOX_DIM = 9
+_CODE_WEIGHTS = 'pts_bbox_head.code_weights'
 
 Outputs = dict[str, Any]
 
@@ -57,8 +58,10 @@ def _build(case, cfg: Config) -> nn.Module:
     if 'drop_path_rate' in cfg.model.img_backbone:
         cfg.model.img_backbone.drop_path_rate = 0.0
     cfg.model.data_preprocessor.update(color_augmentation=False, grid_mask_prob=0.0)
+    weights, dropped = convert_state_dict(case.state_dict())
+    if _CODE_WEIGHTS in dropped:  # ours is a setting, not a weight
+        cfg.model.pts_bbox_head.code_weights = dropped[_CODE_WEIGHTS].tolist()
     model = MODELS.build(cfg.model)
-    weights = convert_state_dict(case.state_dict()).state_dict
     model.load_state_dict(convert_version(weights, recorded_version(case)), strict=True)
     return model
 
