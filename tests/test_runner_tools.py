@@ -1,6 +1,7 @@
 """tools/train.py, tools/test.py and the launch scripts: mistakes end in one message, options reach the runner."""
 
 import importlib.util
+import logging
 import os
 import re
 import subprocess
@@ -50,6 +51,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable:
     """Runs a tool in this process up to the runner; returns the config that the runner would be built from."""
 
     class Stub:
+        work_dir, timestamp, logger = 'work', 'time', logging.getLogger(__name__)
+
         def train(self) -> None: ...
 
         test = train
@@ -164,19 +167,29 @@ def test_single_kept_checkpoint_is_warned_of(config: Path, run: Callable, capsys
 
 
 @pytest.mark.parametrize(
-    ('scope', 'hook', 'dump'),
+    ('scope', 'hook', 'dump', 'pictures'),
     [
-        ('mmdet', dict(draw=True, test_out_dir='d'), 'mmdet.DumpDetResults'),
-        ('mmdet3d', dict(draw=True, test_out_dir='d'), 'DumpResults'),
-        ('mmaction', dict(enable=True, out_dir='d'), 'DumpResults'),
+        ('mmdet', dict(draw=True, test_out_dir='d'), 'mmdet.DumpDetResults', Path('work', 'time', 'd')),
+        ('mmdet3d', dict(draw=True, test_out_dir='d'), 'DumpResults', Path('work', 'time', 'd')),
+        ('mmaction', dict(enable=True, out_dir='d'), 'DumpResults', 'd'),
     ],
 )
-def test_test_options_reach_the_runner(scope: str, hook: dict, dump: str, config: Path, run: Callable) -> None:
+def test_test_options_reach_the_runner(
+    scope: str,
+    hook: dict,
+    dump: str,
+    pictures: Path | str,
+    config: Path,
+    run: Callable,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
     options = ['--out', 'p.pkl', '--show-dir', 'd', '--cfg-options', f'default_scope={scope}']
     cfg = run('test', config, config, *options)
     assert cfg.load_from == str(config)
     assert cfg.test_evaluator == [dict(type='Metric'), dict(type=dump, out_file_path='p.pkl')]
     assert cfg.default_hooks.visualization == dict(type='A', show=False, wait_time=2, **hook)
+    assert caplog.messages[-1] == f'Pictures are in {pictures}'
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,6 @@ if (ROOT / 'mvbench_plugins').is_dir():
     # the tools of a checkout run the checkout's own package, installed or not, and never another installed copy
     sys.path.insert(0, str(ROOT))
 
-from mmengine.config import Config  # noqa: E402
-
 from mvbench_plugins.common import cli  # noqa: E402
 
 
@@ -118,12 +116,9 @@ def infer(args: argparse.Namespace) -> dict:
     """Builds the inferencer and runs it."""
     # mmaction takes seconds to import: not before the command line is known to be right
     from mvbench_plugins.apis import ActionDetInferencer
-    from mvbench_plugins.apis.model_loading import find_config
+    from mvbench_plugins.apis.model_loading import read_config
 
-    model = args.config
-    if args.cfg_options:
-        model = Config.fromfile(find_config(args.config))
-        model.merge_from_dict(args.cfg_options)
+    model = read_config(args.config, args.cfg_options) if args.cfg_options else args.config
     people = find_people(args)
     inferencer = ActionDetInferencer(
         model, args.checkpoint, args.device, show_progress=not args.no_progress, label_map=args.label_map

@@ -29,7 +29,10 @@ def parse_args() -> argparse.Namespace:
     cli.add_common_arguments(parser)
     parser.add_argument('--out', help='pickle file (.pkl) for the predictions')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
-    parser.add_argument('--show-dir', help='folder below <work dir>/<time> for pictures with the predictions')
+    parser.add_argument(
+        '--show-dir',
+        help='folder below <work dir>/<time> for pictures with the predictions; its path is logged at the end',
+    )
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show shows each picture')
     args = parser.parse_args()
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
@@ -66,7 +69,12 @@ def main() -> None:
     if args.out:
         dump_predictions(cfg, args.out)
     with cli.located_errors(cfg), cli.told_of_dead_workers():
-        cli.build_runner(cfg).test()
+        runner = cli.build_runner(cfg)
+        runner.test()
+    if args.show_dir:
+        own_place = cfg.get('default_scope') == 'mmaction'  # the others' hooks draw below the folder of the run
+        folder = Path(args.show_dir) if own_place else Path(runner.work_dir, runner.timestamp, args.show_dir)
+        runner.logger.info(f'Pictures are in {folder}')
     cli.leave_process_group()
 
 

@@ -14,6 +14,7 @@ from mvbench_plugins.apis.multiview_boxes import DrawnBoxes, project_lines
 
 _BACKGROUND = (26, 22, 20)
 _UNLABELLED = (110, 110, 110)
+_LEAST_LUMINANCE = 60  # of a colour on the background; some of SemanticKITTI's are meant for white
 _EYE, _TARGET = (0.0, -18.0, 11.0), (0.0, 8.0, -2.0)  # metres, ahead along y
 _VIEW_ANGLE = 70.0  # degrees from the left to the right edge
 _NEAR = 1.0  # metres; what is nearer to the eye is not drawn
@@ -55,7 +56,7 @@ def draw_segmentation(
         points: ``[n, 3]`` in metres, ahead along y.
         labels: ``[n]`` integers.
         classes: names by label.
-        palette: RGB by label; None: colours far apart.
+        palette: RGB by label, of which dark ones are drawn lighter; None: colours far apart.
         title: written into the upper left corner.
         side: height in pixels.
 
@@ -65,13 +66,21 @@ def draw_segmentation(
     if palette is None:
         bgr = [action_color(label) for label in range(len(classes))]
     else:
-        bgr = [(int(blue), int(green), int(red)) for red, green, blue in palette[: len(classes)]]
+        bgr = [_legible(*map(int, color)) for color in palette[: len(classes)]]
     known = (labels >= 0) & (labels < len(bgr))
     colors = np.array([*bgr, _UNLABELLED], np.uint8)[np.where(known, labels, len(bgr))]
     behind = draw_from_behind(points, colors, [], (side * 4 // 3, side))
     put_text(behind, title, (0, 0), (255, 255, 255))
     legend = dict(zip(classes, bgr, strict=True)) | {'unlabelled': _UNLABELLED}
     return np.hstack([behind, draw_bev(side, [], points, legend, point_colors=colors)])
+
+
+def _legible(red: int, green: int, blue: int) -> tuple[int, int, int]:
+    """BGR of the same hue, as much nearer to white as it takes to be seen."""
+    luminance = 0.299 * red + 0.587 * green + 0.114 * blue
+    white = (_LEAST_LUMINANCE - luminance) / (255 - luminance) if luminance < _LEAST_LUMINANCE else 0.0
+    blue, green, red = (round(part + white * (255 - part)) for part in (blue, green, red))
+    return blue, green, red
 
 
 def draw_from_behind(

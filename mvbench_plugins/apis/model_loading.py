@@ -11,6 +11,7 @@ from mmengine.runner.checkpoint import _load_checkpoint, _load_checkpoint_to_mod
 from torch import nn
 
 import mvbench_plugins.common.checkpoint  # noqa: F401  (loads local files with errors that name them)
+from mvbench_plugins import compat
 from mvbench_plugins.common.suite_configs import suite_configs
 
 
@@ -29,6 +30,22 @@ def find_config(model: str | Path) -> Path:
         f'config {model} does not exist: neither a file (current folder: {Path.cwd()}) nor the name of a config of '
         'this suite'
     )
+
+
+def read_config(model: str | Path, options: Mapping) -> Config:
+    """The config that :func:`find_config` finds, with settings of it overridden.
+
+    Args:
+        model: path, or name of a config of this suite.
+        options: values by dotted names, as of ``--cfg-options``.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+    """
+    compat.quiet_pkg_resources()
+    config = Config.fromfile(find_config(model))
+    config.merge_from_dict(dict(options))
+    return config
 
 
 def check_device(device: str | None) -> None:

@@ -60,7 +60,7 @@ class SparseBEVHead(BaseModule):
         denoising: arguments of :class:`~mvbench_plugins.sparsebev.denoising.QueryDenoising`; None: train without.
         code_weights: weights of the ten numbers of a target box, in the loss and in matching.
         loss_cls: focal loss of mmdet.
-        loss_bbox: L1 loss of mmdet.
+        loss_bbox: L1 loss of mmdet, or another with the same arguments.
         train_cfg: ``assigner``, config of :class:`~mvbench_plugins.sparsebev.assigner.SparseBEVAssigner`. Needed for
             training.
         init_cfg: initialisation, as everywhere in mm.

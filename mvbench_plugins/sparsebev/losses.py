@@ -37,7 +37,7 @@ class SparseBEVCriterion(nn.Module):
 
     Args:
         loss_cls: focal loss of mmdet.
-        loss_bbox: L1 loss of mmdet.
+        loss_bbox: L1 loss of mmdet, or another with the same arguments.
     """
 
     def __init__(self, loss_cls: dict, loss_bbox: dict) -> None:
@@ -78,6 +78,11 @@ class SparseBEVCriterion(nn.Module):
         counts = [len(matches.sample), len(denoising.sample) if denoising else 0]
         positives, known = reduce_mean(torch.tensor(counts, dtype=torch.float32, device=logits.device)).clamp(min=1.0)
 
+        if denoising is not None:  # the same in all stages; `one_hot` of PyTorch would wait for the device
+            disturbed_one_hot = logits.new_zeros(len(denoising.labels), logits.shape[-1])
+            disturbed_one_hot.scatter_(1, denoising.labels[:, None], 1.0)
+            targets = encode_target_boxes(denoising.targets)
+
         losses: dict[str, Tensor] = {}
         for stage in range(len(logits)):
             prefix = '' if stage == len(logits) - 1 else f'd{stage}.'
@@ -89,9 +94,7 @@ class SparseBEVCriterion(nn.Module):
             )
             if denoising is not None:
                 at = (denoising.sample, denoising.slot)
-                one_hot = nn.functional.one_hot(denoising.labels, logits.shape[-1])
-                targets = encode_target_boxes(denoising.targets)
-                losses[f'{prefix}loss_cls_dn'] = self._class_loss(logits[stage][at], one_hot, known)
+                losses[f'{prefix}loss_cls_dn'] = self._class_loss(logits[stage][at], disturbed_one_hot, known)
                 losses[f'{prefix}loss_bbox_dn'] = self._box_loss(boxes[stage][at], targets, code_weights, known)
         return losses
 

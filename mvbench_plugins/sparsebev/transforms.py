@@ -116,13 +116,18 @@ class ResizeCropFlipImages(BaseTransform):
 
     Args:
         crop_size: height and width of the result in pixels.
-        ratio_range: draw the resize ratio, the place of the crop and, with probability 1/2, a flip. None: resize as
-            little as ``crop_size`` allows, crop the middle, do not flip.
+        ratio_range: draw the resize ratio, the place of the crop and whether to flip. None: resize as little as
+            ``crop_size`` allows, crop the middle, do not flip.
+        flip_prob: probability of a flip if the others are drawn. The scene is not mirrored with the images: headings
+            and motion look the other way round then.
     """
 
-    def __init__(self, crop_size: tuple[int, int], ratio_range: tuple[float, float] | None = None) -> None:
+    def __init__(
+        self, crop_size: tuple[int, int], ratio_range: tuple[float, float] | None = None, flip_prob: float = 0.5
+    ) -> None:
         self.crop_size = tuple(crop_size)
         self.ratio_range = ratio_range
+        self.flip_prob = flip_prob
 
     def transform(self, results: dict) -> dict:
         """See the class."""
@@ -149,7 +154,7 @@ class ResizeCropFlipImages(BaseTransform):
             return ratio, max(0, int(width * ratio) - self.crop_size[1]) / 2, False
         ratio = np.random.uniform(*self.ratio_range)
         place = np.random.uniform(0, max(0, int(width * ratio) - self.crop_size[1]))
-        return ratio, place, bool(np.random.randint(2))
+        return ratio, place, bool(np.random.uniform() < self.flip_prob)
 
     def apply(self, image: np.ndarray, ratio: float, place: float, flip: bool) -> np.ndarray:
         """Transform an image ``[H, W, 3]`` of uint8."""

@@ -326,7 +326,7 @@ def test_custom_classes_name_the_columns(files):
     options = {'num_classes': 3, 'custom_classes': [79, 12], 'out_csv': str(out), 'classwise': True}
     metric = files.metric([('v', 902, WHOLE, 12), ('v', 902, WHOLE, 17)], **options)
     result = evaluate(metric, [sample('v', 902, [WHOLE], [{2: 0.9}], columns=3)])
-    assert result == {'mAP/overall': 1, 'mAP/person_movement': 1, 'mAP/stand_AP': 1}
+    assert result == {'mAP/overall': 1, 'mAP/stand_AP': 1}  # AVA's groups are of maps that have all of them
     assert [line.split(',')[6] for line in out.read_text().splitlines()] == ['79', '12']
 
 

@@ -22,7 +22,8 @@ from mvbench_plugins.apis.lidar_pictures import draw_from_behind, draw_segmentat
 KITTI = 'linkunet_cosx-2x3_4xb2-25e_semantickitti-seg'
 SIDE = 960
 CLASSES = ('car', 'road')
-PALETTE = [[255, 0, 0], [0, 0, 255]]  # RGB
+LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green, blue
+PALETTE = [[255, 0, 0], [0, 128, 255]]  # RGB
 
 
 @pytest.fixture(scope='module')
@@ -79,9 +80,20 @@ def test_points_have_the_colours_of_their_classes(segment, tmp_path):
     picture = mmcv.imread(str(path))
     behind = picture[:, : SIDE * 4 // 3]
     palette = segment.visualizer.dataset_meta['palette']
-    for label in range(len(palette)):
+    bright = [label for label, color in enumerate(palette) if np.dot(color, LUMINANCE) > 60]
+    for label in bright:
         seen = has(behind, tuple(palette[label][::-1])).any()
         assert seen == (label in found['pts_semantic_mask'])
+    assert len(bright) < len(palette)  # the others are the business of the next test
+
+
+def test_dark_colours_are_made_lighter():
+    points = np.array([[0.0, 3.0, 0.0], [1.0, 5.0, 0.0]], np.float32)
+    picture = draw_segmentation(points, np.array([0, 1]), CLASSES, [[75, 0, 75], [0, 0, 0]], side=120)
+    drawn = np.unique(picture[:, :160].reshape(-1, 3), axis=0).astype(int)
+    assert len(drawn) == 3  # the background, and two that keep apart
+    luminance = np.sort(drawn @ LUMINANCE[::-1])
+    assert luminance[0] < 30 and luminance[1] > 55
 
 
 def test_an_empty_cloud_gives_a_picture(segment, tmp_path):
@@ -99,7 +111,7 @@ def test_what_is_ahead_is_up(ahead, point, tmp_path):
     sample.pred_instances_3d = InstanceData(bboxes_3d=boxes, scores_3d=torch.tensor([0.9]), labels_3d=torch.tensor([1]))
     points = np.array([[*point, -1.0, 0.0]], np.float32)
     middle, up = SIDE // 2, SIDE // 2 - round(25 / 52 * SIDE / 2)
-    for task, color in [('lidar_seg', (255, 0, 0)), ('lidar_det', action_color(1))]:
+    for task, color in [('lidar_seg', (255, 128, 0)), ('lidar_det', action_color(1))]:
         visualizer.add_datasample('one', dict(points=points), sample, vis_task=task, out_file=str(tmp_path / 'one.png'))
         above = mmcv.imread(str(tmp_path / 'one.png'))[:, SIDE * 4 // 3 :]
         near = above[up - 20 : up + 20, middle - 30 : middle + 30].astype(int)
@@ -159,5 +171,5 @@ def test_the_hook_of_a_test_draws(name, config_dir, tmp_path):
     )
     hook.after_test_iter(SimpleNamespace(work_dir=str(tmp_path), timestamp='now'), 0, {}, [sample])
     picture = mmcv.imread(str(tmp_path / 'now' / 'pictures' / '7.png'))
-    color = action_color(1) if name == 'link_det_toy' else (255, 0, 0)
+    color = action_color(1) if name == 'link_det_toy' else (255, 128, 0)
     assert has(picture[:, : SIDE * 4 // 3], color).any()

@@ -84,6 +84,9 @@ def test_draws_for_training_and_tests():
     assert np.all(places <= room) and places.max() > 100 and np.all(places[room == 0] == 0)
     np.random.seed(0)
     assert [train.draw((900, 1600)) for _ in range(300)] == drawn
+    for prob in (0, 1):
+        train = ResizeCropFlipImages((256, 704), ratio_range=(0.38, 0.55), flip_prob=prob)
+        assert {train.draw((900, 1600))[2] for _ in range(30)} == {bool(prob)}
 
 
 def test_crops_keep_the_bottom_and_fill_with_zeros():

@@ -18,7 +18,8 @@ def write_image(path: Path, picture: np.ndarray) -> None:
 
     Through Python's file functions: OpenCV's own report a full disk by a return value only.
     """
-    path.write_bytes(cv2.imencode(path.suffix, picture, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1].tobytes())
+    options = (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY) if path.suffix == '.jpg' else ()
+    path.write_bytes(cv2.imencode(path.suffix, picture, options)[1].tobytes())
 
 
 class ToyFolder:

@@ -115,7 +115,8 @@ class AVAFrameMetric(BaseMetric):
 
         Returns:
             ``overall`` and, for those groups of which an action has ground truth, ``person_movement``,
-            ``object_manipulation`` and ``person_interaction``: mean AP in [0, 1].
+            ``object_manipulation`` and ``person_interaction``: mean AP in [0, 1]. The groups are AVA's: a label map
+            that does not reach into all three has actions of its own and no groups.
         """
         frames = unique_key_frames(results)
         if self.out_csv:
@@ -132,7 +133,9 @@ class AVAFrameMetric(BaseMetric):
             + [[self.ids[column], self.names[column], counts[column], ap] for column, ap in precisions.items()]
         )
         metrics = {'overall': float(np.nanmean(list(precisions.values())))}
-        for group, ids in GROUPS.items():
+        evaluated = {self.ids[column] for column in self.names}
+        groups = GROUPS if all(evaluated & set(ids) for ids in GROUPS.values()) else {}
+        for group, ids in groups.items():
             members = [ap for column, ap in precisions.items() if self.ids[column] in ids and not np.isnan(ap)]
             if members:
                 metrics[group] = float(np.mean(members))
