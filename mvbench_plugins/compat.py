@@ -31,6 +31,7 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 
 from .common.whole_files import written_whole
 from .common.work_dir_lock import locked_work_dir
@@ -55,6 +56,7 @@ def apply() -> None:
     lock_work_dirs()
     allow_cpu_process_groups()
     allow_cpu_model_wrapper()
+    keep_size_of_pictures()
     restore_numpy_nan()
     restore_numpy_inf()
     restore_numpy_float()
@@ -212,6 +214,24 @@ def allow_cpu_model_wrapper() -> None:
         init(self, *args, **kwargs)
 
     MMDistributedDataParallel.__init__ = init_on_cpu
+
+
+def keep_size_of_pictures() -> None:
+    """Lets mmengine's visualizer draw what reaches beyond the image without a white margin around it.
+
+    Cures: pictures of ``--show-dir`` and of the inferencers that are smaller within their frame, and shifted, when a
+    box leaves the image: matplotlib enlarges the axes to show all of it.
+    Upstream: no issue found. Unnecessary once mmengine (0.10.7 and before) ends autoscaling in ``set_image``.
+    """
+    set_image = Visualizer.set_image
+    if set_image.__module__ == __name__:
+        return
+
+    def set_image_for_good(self: Visualizer, image: np.ndarray) -> None:
+        set_image(self, image)
+        self.ax_save.autoscale(False)
+
+    Visualizer.set_image = set_image_for_good
 
 
 def restore_numpy_nan() -> None:

@@ -344,6 +344,18 @@ def test_pkg_resources_warning_is_silent() -> None:
     assert [str(warning.message)[:13] for warning in shown] == ['pkg_resources', 'another troub']
 
 
+def test_boxes_beyond_the_image_leave_no_margin(tmp_path: Path) -> None:
+    compat.apply()
+    image = np.full((40, 60, 3), 90, np.uint8)
+    visualizer = Visualizer.get_instance('margin')
+    for _ in range(2):  # the second image starts anew
+        visualizer.set_image(image)
+        visualizer.draw_bboxes(np.array([[-30.0, -30.0, 20.0, 20.0]]), edge_colors='r')
+        drawn = visualizer.get_image()
+        assert drawn.shape == image.shape
+        np.testing.assert_array_equal(drawn[30:], image[30:])
+
+
 def test_apply_runs_every_repair(monkeypatch: pytest.MonkeyPatch) -> None:
     own = [name for name, value in vars(compat).items() if getattr(value, '__module__', '') == compat.__name__]
     repairs = [name for name in own if not name.startswith('_') and name != 'apply']

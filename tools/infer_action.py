@@ -84,7 +84,9 @@ def _add_people_arguments(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument('--det-config', metavar='CONFIG', help='config of an mmdet detector that finds them')
     people.add_argument('--det-checkpoint', metavar='CHECKPOINT', help='its weights, file or URL')
-    people.add_argument('--det-label', type=int, default=0, help='its class for people (default: %(default)s, as COCO)')
+    people.add_argument(
+        '--det-label', type=int, help='its class for people, counted from 0; default: the one called person'
+    )
     people.add_argument(
         '--det-score-thr', type=float, help='least score of a box; default: that of the test dataset, or 0.8'
     )

@@ -19,7 +19,7 @@ class PersonDetector:
         config: config file of an mmdet detector.
         checkpoint: its weights, a file or URL.
         device: such as ``'cuda:0'``; default: an accelerator if there is one.
-        label: which of the detector's classes (0-based) are people; COCO: 0.
+        label: which of the detector's classes (0-based) are people; default: the one called ``'person'``.
 
     Raises:
         ImportError: mmdet is not installed.
@@ -27,7 +27,9 @@ class PersonDetector:
             class.
     """
 
-    def __init__(self, config: str | Path, checkpoint: str | Path, device: str | None = None, label: int = 0) -> None:
+    def __init__(
+        self, config: str | Path, checkpoint: str | Path, device: str | None = None, label: int | None = None
+    ) -> None:
         check_toolbox('mmdet')
         from mmdet.apis import init_detector
         from mmdet.utils import get_test_pipeline_cfg
@@ -45,6 +47,12 @@ class PersonDetector:
             self._pipeline = Compose(steps)
         self._check_weights(checkpoint)
         classes = self._model.dataset_meta['classes']
+        if label is None and 'person' not in classes:
+            raise ValueError(
+                f"person detector {config}: none of its classes is called 'person': {', '.join(classes)}; say which "
+                'are people (label, or --det-label), counted from 0'
+            )
+        label = list(classes).index('person') if label is None else label
         if not 0 <= label < len(classes):
             raise ValueError(f'person detector {config}: label {label} is none of its {len(classes)} classes')
         self._label = label

@@ -25,6 +25,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 from mmengine.runner.amp import autocast
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from mvbench_plugins.common.flops import count_flops
 from mvbench_plugins.common.random_inputs import make_inputs
@@ -212,7 +213,7 @@ def time_steps(
         For each subject ``iters`` times in milliseconds.
     """
     times: list[list[float]] = [[] for _ in subjects]
-    for iteration in range(warmup + iters):
+    for iteration in tqdm(range(warmup + iters), 'steps', disable=None):  # None: unless a terminal shows it
         for subject, record in zip(subjects, times):
             _synchronize(subject.device)
             start = clock()

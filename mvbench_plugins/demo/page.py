@@ -72,7 +72,7 @@ def build_page(service: DemoService) -> gr.Blocks:
                 with gr.Row():
                     run = gr.Button('Run', variant='primary', elem_id='run')
                     stop = gr.Button('Stop', elem_id='stop')
-            with gr.Column():
+            with gr.Column(scale=2):  # six views side by side are wide
                 message = gr.Markdown(elem_id='message', min_height=_MESSAGE_HEIGHT)
                 pictures = gr.Gallery(label='Result', columns=1, object_fit='contain', elem_id='pictures')
                 video = gr.Video(label='Result', visible=False, elem_id='video')

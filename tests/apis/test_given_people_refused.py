@@ -163,6 +163,10 @@ def test_detectors_that_do_not_fit_are_refused(detector_files, tmp_path):
         PersonDetector(config, tmp_path / 'missing.pth', 'cpu')
     with pytest.raises(ValueError, match='label 3 is none of its 3 classes'):
         PersonDetector(config, weights, 'cpu', label=3)
+    meta = dict(dataset_meta=dict(classes=('disc', 'square')))
+    torch.save(torch.load(weights) | dict(meta=meta), tmp_path / 'solids.pth')
+    with pytest.raises(ValueError, match=r"none of its classes is called 'person': disc, square; .*--det-label"):
+        PersonDetector(config, tmp_path / 'solids.pth', 'cpu')
     torch.save(dict(state_dict=dict(other=torch.ones(1))), tmp_path / 'other.pth')
     with pytest.raises(ValueError, match=r'other\.pth lacks 1 weights of the model, such as score'):
         PersonDetector(config, tmp_path / 'other.pth', 'cpu')
