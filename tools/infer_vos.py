@@ -135,7 +135,7 @@ def main() -> None:
     with cli.told_in_one_line(args.out):
         result = infer(args)
     objects = {found['id'] for record in result['predictions'] for found in record['objects']}
-    print(f'{result["video"]["frames"]} frames, {len(objects)} objects: {", ".join(args.save)} in {args.out}')
+    print(f'{result["video"]["frames"]} frames, {len(objects)} objects: {", ".join(args.save)} below {args.out}')
 
 
 if __name__ == '__main__':

@@ -45,15 +45,15 @@ class Catalogue:
         return found
 
     def checkpoints(self, task: Task) -> dict[str, Checkpoint]:
-        """Checkpoints for a task by name, newest first; those without a config beside them are offered for all."""
-        found = {}
+        """Checkpoints for a task by name, newest first; those without a config beside them come last, for all tasks."""
+        found: dict[str, Checkpoint] = {}
         for path in _newest_first(self.work_dirs.rglob('*.pth')):
             beside = sorted(config for config in path.parent.glob('*.py') if _plugins(config))
             suitable = [config for config in beside if _suits(config, task)]
             if suitable or not beside:
                 config = str(suitable[0].relative_to(self.work_dirs)) if suitable else None
                 found[str(path.relative_to(self.work_dirs))] = Checkpoint(path, config)
-        return found
+        return dict(sorted(found.items(), key=lambda item: item[1].config is None))
 
     def _run_configs(self) -> list[Path]:
         folders = {path.parent for path in self.work_dirs.rglob('*.pth')}

@@ -342,7 +342,7 @@ def test_tool_follows_masks_boxes_and_points(run_tool, frames, tmp_path, capsys)
     out = tmp_path / 'out'
     prompts = ['--point', 6, 2, 72, 44, '--point-radius', 4, '--box', 8, 3, 0, 0, 6, 6]
     run_tool(frames, '--mask', first, *prompts, '--out', out, '--save', 'masks', 'json', '--amp', '--size', 32)
-    assert f'{COUNT} frames, 3 objects: masks, json in {out}' in capsys.readouterr().out
+    assert f'{COUNT} frames, 3 objects: masks, json below {out}' in capsys.readouterr().out
     content = json.loads((out / 'objects.json').read_text())
     assert [found['id'] for found in content['frames'][7]['objects']] == [1, 2]
     assert (read_mask(out / 'masks' / '40.png') == index_map(7)).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -81,6 +82,11 @@ def test_lists_hold_what_suits_a_task(work_dirs, tmp_path):
     (tmp_path / 'official.pth').touch()
     (found,) = Catalogue(tmp_path).checkpoints(TASKS['Object detection']).values()
     assert found.config is None, 'without a config beside it, it is offered for all tasks'
+    run = tmp_path / 'deqdet_r18_toy'
+    shutil.copytree(work_dirs / run.name, run)
+    os.utime(run / 'epoch_1.pth', (0, 0))
+    names = list(Catalogue(tmp_path).checkpoints(TASKS['Object detection']))
+    assert names == ['deqdet_r18_toy/epoch_1.pth', 'official.pth'], 'older, but known to suit'
 
 
 def test_object_detection(service):
