@@ -31,6 +31,17 @@ def block_named(name: str) -> str:
     return block
 
 
+def write_config(name: str, text: str) -> Path:
+    """A config below the current folder, beside those of the suite."""
+    folder = Path('configs', 'my')
+    folder.mkdir(parents=True)
+    for other in (ROOT / 'configs').iterdir():
+        (folder.parent / other.name).symlink_to(other)
+    path = folder / f'{name}.py'
+    path.write_text(text)
+    return path
+
+
 def write_coco_files(root: Path) -> None:
     """The json of the page, with a picture for it."""
     (root / 'images').mkdir(parents=True)
@@ -83,7 +94,7 @@ def _base(plugin: str) -> Callable[[str], str]:
 def _cycleacr(text: str) -> str:
     """As the list below the config says."""
     text = _base('cycleacr/cycleacr_r18_toy.py')(text)
-    return text.replace("ann_file='val.csv')", "ann_file='val.csv', person_file='person_boxes.csv')")
+    return text.replace("ann_file='val.csv',", "ann_file='val.csv', person_file='person_boxes.csv',")
 
 
 CASES = {
@@ -103,12 +114,8 @@ def test_config_of_the_page_trains_and_measures(case, tmp_path, monkeypatch):
     """Batches can be drawn; where the page changes the model, it takes one, predicts one, and the metric takes that."""
     name, data, write, change = CASES[case]
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'configs' / 'my').mkdir(parents=True)
-    for folder in (ROOT / 'configs').iterdir():
-        (tmp_path / 'configs' / folder.name).symlink_to(folder)
     text = block_named(f'configs/my/{name}.py')
-    path = tmp_path / 'configs' / 'my' / f'{name}.py'
-    path.write_text(change(text) if change else text)
+    path = write_config(name, change(text) if change else text)
     assert change is None or change(text) != text
     write(tmp_path / 'data' / data)
     cfg = Config.fromfile(path)
@@ -135,6 +142,64 @@ def test_config_of_the_page_trains_and_measures(case, tmp_path, monkeypatch):
             predictions = model.val_step(batches[1])
         assert len(predictions)
         evaluator.process(predictions, batches[1])
+
+
+def _without(text: str, *starts: str) -> str:
+    """The config without the statements that begin so, and without the pipelines they made."""
+    kept = [line for line in text.splitlines() if not line.startswith(starts)]
+    return re.sub(r', pipeline=\w+', '', '\n'.join(kept) + '\n')
+
+
+def _deqdet_released(text: str) -> str:
+    text = _base('deqdet/deqdet_r50_8xb2-1x_coco.py')(text)
+    return _without(text, 'resize', 'train_pipeline', 'test_pipeline')
+
+
+def _sparsebev_released(text: str) -> str:
+    text = _base('sparsebev/sparsebev_r50-nuimg-pre_8xb1-36e_nus-704x256-400q.py')(text)
+    return _without(text, 'width', 'crop', 'train_pipeline')
+
+
+def _cycleacr_released(text: str) -> str:
+    text = _base('cycleacr/cycleacr_slowfast-r50-pre_8xb4-32x2x1-50k_ava22-rgb.py')(text)
+    cut = "dict(type='SampleKeyFrameClip', clip_len=64, frame_interval=1)"
+    text = text.replace('_base_.train_pipeline[0]', cut).replace('[2:]', '[1:]').replace('    frame_list=None,\n', '')
+    return text.replace("ann_file='val.csv',", "ann_file='val.csv', person_file='person_boxes.csv', image_file=None,")
+
+
+def _jointformer_released(text: str) -> str:
+    (block,) = re.findall(r'^  ```python\n(.*?)^  ```$', PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    text = _base('jointformer/jointformer_s012_6xb2-160k_davis17-ytvos19.py')(text)
+    return _without(text, 'model', 'train_dataloader') + re.sub('^  ', '', block, flags=re.MULTILINE)
+
+
+RELEASED = {
+    'deqdet': _deqdet_released,
+    'stmixer': _base('stmixer/stmixer_slowonly-r50-k400-pre_8xb2-4x16x1-12e_ava22-rgb.py'),
+    'evad': _base('evad/evad_vit-b-ktp-k400-pre_8xb2-16x4x1-12e_ava22-rgb.py'),
+    'cycleacr': _cycleacr_released,
+    'sparsebev': _sparsebev_released,
+    'link_seg': _base('link/linkunet_cosx-2x3_4xb2-25e_semantickitti-seg.py'),
+    'jointformer': _jointformer_released,
+}
+
+
+@pytest.mark.parametrize('case', RELEASED)
+def test_config_of_the_page_goes_over_to_a_released_one(case, tmp_path, monkeypatch):
+    """As "full size" says: the data stay one's own, with their names."""
+    name, data, write, _ = CASES[case]
+    monkeypatch.chdir(tmp_path)
+    path = write_config(name, RELEASED[case](block_named(f'configs/my/{name}.py')))
+    write(tmp_path / 'data' / data)
+    cfg = Config.fromfile(path)
+    settings = str({key: cfg[key] for key in ('train_dataloader', 'val_dataloader', 'val_evaluator')})
+    assert set(re.findall(r"'(data/[^/']*)", settings)) == {f'data/{data}'}
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        for split in ('train', 'val'):
+            dataset = _loader(cfg[f'{split}_dataloader']).dataset
+            assert dataset[0]
+            if name in ('deqdet_my', 'stmixer_my'):
+                assert tuple(dataset.metainfo['classes']) in (('bolt', 'nut'), ('stand', 'sit', 'drink'))
 
 
 def _loader(settings: dict) -> torch.utils.data.DataLoader:

@@ -31,7 +31,7 @@ model = dict(
     memory=dict(before=2, after=2),
 )
 
-pipeline = [
+train_pipeline = [
     dict(type='SampleKeyFrameClip', clip_len=8, frame_interval=4),
     dict(type='LoadClipFrames'),
     # No flip: it would turn one action into another.
@@ -39,9 +39,10 @@ pipeline = [
     dict(type='FormatShape', input_format='NCTHW', collapse=True),
     dict(type='PackPersonInputs'),
 ]
-train_dataloader = dict(dataset=dict(type='AVAPersonDataset', pipeline=pipeline))
+test_pipeline = train_pipeline
+train_dataloader = dict(dataset=dict(type='AVAPersonDataset', pipeline=train_pipeline))
 val_dataloader = dict(
-    dataset=dict(type='AVAPersonDataset', person_file='annotations/person_boxes_val.csv', pipeline=pipeline)
+    dataset=dict(type='AVAPersonDataset', person_file='annotations/person_boxes_val.csv', pipeline=test_pipeline)
 )
 test_dataloader = val_dataloader
 

@@ -23,7 +23,7 @@ model = dict(
     ),
 )
 
-pipeline = [
+train_pipeline = [
     dict(type='SampleKeyFrameClip', clip_len=8, frame_interval=4),
     dict(type='LoadClipFrames'),
     dict(type='ClipBoxes'),
@@ -32,9 +32,10 @@ pipeline = [
     dict(type='FormatShape', input_format='NCTHW', collapse=True),
     dict(type='PackActionInputs'),
 ]
+test_pipeline = train_pipeline
 
-train_dataloader = dict(dataset=dict(pipeline=pipeline))
-val_dataloader = dict(dataset=dict(pipeline=pipeline))
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 max_epochs = 30

@@ -24,7 +24,7 @@ LIDAR = 'LIDAR_TOP'
 _TABLES = {
     'scene': 'token name first_sample_token',
     'sample': 'token timestamp scene_token prev next',
-    'sensor': 'token channel',
+    'sensor': 'token channel modality',
     'calibrated_sensor': 'token sensor_token translation rotation camera_intrinsic',
     'sample_data': 'token sample_token calibrated_sensor_token ego_pose_token filename timestamp is_key_frame height '
     'width prev',
@@ -33,8 +33,8 @@ _TABLES = {
 _ANNOTATIONS = {
     'category': 'token name',
     'instance': 'token category_token',
-    'sample_annotation': 'token sample_token instance_token translation size rotation num_lidar_pts num_radar_pts prev '
-    'next',
+    'sample_annotation': 'token sample_token instance_token translation size rotation num_lidar_pts num_radar_pts '
+    'attribute_tokens prev next',
 }
 # What fields hold that are not text, and how many numbers.
 _KINDS: dict[str, type | tuple[type, ...]] = {
@@ -45,6 +45,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     'num_lidar_pts': int,
     'num_radar_pts': int,
     'camera_intrinsic': list,
+    'attribute_tokens': list,
     'translation': list,
     'rotation': list,
     'size': list,
@@ -213,7 +214,7 @@ class NuScenesTables:
                 if not isinstance(value, kind) or (field == 'timestamp' and not 0 <= value < _LATEST):
                     raise ValueError(
                         f'{path}: record {record["token"]}: {field}: found {value!r}, expected {_named(kind)}; '
-                        'download the table again'
+                        'correct the table, or download it again'
                     )
         self._progress.update()
         return records

@@ -128,7 +128,8 @@ def split_infos(tables: NuScenesTables, split: str, num_sweeps: int) -> list[dic
         found = sorted(scene['name'] for scene in tables.scenes.values())[:3]
         raise ValueError(
             f'{tables.folder / "scene.json"}: found no scene of the split {split!r} (but {", ".join(found)}, ...); '
-            'check --version'
+            'check --version; scenes of your own need names of the official splits, such as scene-0041 (training) and '
+            'scene-0092 (validation)'
         )
     chains = sorted((tables.samples_of(scene) for scene in scenes), key=lambda samples: samples[0]['timestamp'])
     samples = [sample for chain in chains for sample in chain]

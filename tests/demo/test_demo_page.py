@@ -128,11 +128,11 @@ def test_an_object_is_drawn_and_followed(page: Page, tmp_path: Path):
 
 
 def test_a_run_is_watched_and_stopped(page: Page, tmp_path: Path):
-    open_video(page, write_video(tmp_path / 'video.mp4', frames=900))
-    page.locator('#seconds input').fill('90')
+    open_video(page, write_video(tmp_path / 'video.mp4', frames=1800))  # long enough for a slow browser
+    page.locator('#seconds input').fill('180')
     draw(page)
     page.click('#run')
-    expect(page.locator('#message')).to_contain_text('/900 steps')
+    expect(page.locator('#message')).to_contain_text('/1800 steps')
     page.screenshot(path=tmp_path / 'watched.png', full_page=True)
     page.click('#stop')
     expect(page.get_by_test_id('toast-text')).to_contain_text('Stopped.')

@@ -22,6 +22,7 @@ VOV99 = 'sparsebev_vov99-dd3d-pre_8xb1-24e_nus-trainval-1600x640-1600q-future'
 EVA02 = 'sparsebev_eva02-l-pre_8xb1-24e_nus-trainval-1600x640-1600q-future'
 RELEASED = (R50, R50_400, R50_IN1K, R101, VOV99, EVA02)
 TOYS = ('sparsebev_r18_toy', 'sparsebev_r18_1-frame_toy')
+MOTION_TOYS = ('sparsebev_r18_motion_toy', 'sparsebev_r18_1-frame-motion_toy')
 CLASSES = 'car truck construction_vehicle bus trailer barrier motorcycle bicycle pedestrian traffic_cone'.split()
 
 
@@ -30,7 +31,7 @@ def _millions(module: nn.Module, trainable: bool = False) -> float:
 
 
 def test_all_configs_are_covered(models):
-    assert set(models) == {*RELEASED, *TOYS}
+    assert set(models) == {*RELEASED, *TOYS, *MOTION_TOYS}
 
 
 @pytest.mark.parametrize(
@@ -273,8 +274,11 @@ def test_large_images_of_many_frames_go_through_the_backbone_in_parts(models):
     assert at_once == {R50: None, R50_400: None, R50_IN1K: None, R101: None, VOV99: 1, EVA02: 1}
 
 
-def test_toys_differ_by_their_frames_only(models):
-    dumps = [models[name][0].to_dict() for name in TOYS]
+@pytest.mark.parametrize('names', [TOYS, MOTION_TOYS], ids=['first stage', 'second stage'])
+def test_toys_differ_by_their_frames_only(models, names):
+    dumps = [models[name][0].to_dict() for name in names]
+    starts = [cfg.pop('load_from') for cfg in dumps]
+    assert starts == ([None] * 2 if names is TOYS else [f'work_dirs/{name}/epoch_16.pth' for name in TOYS])
     assert [cfg.pop('num_frames') for cfg in dumps] == [2, 1]
     for cfg, frames in zip(dumps, (2, 1), strict=True):
         head = cfg['model']['pts_bbox_head']
@@ -286,7 +290,7 @@ def test_toys_differ_by_their_frames_only(models):
     assert dumps[0] == dumps[1]
 
 
-@pytest.mark.parametrize('name', TOYS)
+@pytest.mark.parametrize('name', TOYS + MOTION_TOYS)
 def test_toy_trains_and_predicts(models, name):
     """A step on a random sample of the toy's size: every part learns, and predictions come out."""
     cfg = models[name][0]

@@ -35,10 +35,10 @@ def _lighten(cfg: Config, small_model: Config) -> None:
 
 def _toy_pipeline() -> list[dict]:
     toy = Config.fromfile(Path(__file__).parents[2] / 'configs' / 'stmixer' / 'stmixer_r18_toy.py')
-    for step in toy.pipeline:
+    for step in toy.train_pipeline:
         if step.type == 'ResizeShortSide':
             step.scale = 48
-    return toy.pipeline
+    return toy.train_pipeline
 
 
 @pytest.fixture(scope='module')
