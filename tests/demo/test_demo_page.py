@@ -132,7 +132,7 @@ def test_a_run_is_watched_and_stopped(page: Page, tmp_path: Path):
     page.locator('#seconds input').fill('180')
     draw(page)
     page.click('#run')
-    expect(page.locator('#message')).to_contain_text('/1800 steps')
+    expect(page.locator('#message')).to_contain_text('/1.8k steps')
     page.screenshot(path=tmp_path / 'watched.png', full_page=True)
     page.click('#stop')
     expect(page.get_by_test_id('toast-text')).to_contain_text('Stopped.')
