@@ -89,8 +89,8 @@ def check_coco_file(ann_file: str, classes: tuple[str, ...] | None = None) -> No
         return
     if not path.is_file():
         raise FileNotFoundError(
-            f'annotation file {path} does not exist (current folder: {Path.cwd()}): check data_root and ann_file of the '
-            'dataset'
+            f'annotation file {path} does not exist (current folder: {Path.cwd()}): check data_root and ann_file of '
+            'the dataset'
         )
     try:
         content = json.loads(path.read_bytes())
