@@ -344,7 +344,7 @@ def test_pkg_resources_warning_is_silent() -> None:
     assert [str(warning.message)[:13] for warning in shown] == ['pkg_resources', 'another troub']
 
 
-def test_boxes_beyond_the_image_leave_no_margin(tmp_path: Path) -> None:
+def test_boxes_beyond_the_image_leave_no_margin() -> None:
     compat.apply()
     image = np.full((40, 60, 3), 90, np.uint8)
     visualizer = Visualizer.get_instance('margin')
