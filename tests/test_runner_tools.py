@@ -98,6 +98,16 @@ def test_mistake_ends_in_one_message(tool: str, arguments: list, message: str, c
     assert '\n' not in end.value.code
 
 
+def test_lost_file_is_named_with_its_place_in_the_config(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text(CONFIG + "train_dataloader = dict(dataset=dict(data_root='data/', ann_file='infos_train.pkl'))\n")
+    monkeypatch.setattr(cli, 'build_runner', lambda cfg: open('data/infos_train.pkl'))
+    monkeypatch.setattr('sys.argv', ['train.py', 'toy.py'])
+    with pytest.raises(SystemExit) as end:
+        load_tool('train').main()
+    assert "No such file or directory: 'data/infos_train.pkl'" in end.value.code
+    assert 'toy.py (train_dataloader.dataset.ann_file)' in end.value.code and 'README' in end.value.code
+
+
 @pytest.mark.parametrize(
     ('tool', 'arguments', 'message'),
     [

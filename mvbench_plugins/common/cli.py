@@ -164,15 +164,26 @@ def leave_process_group() -> None:
 
 @contextmanager
 def located_errors(cfg: Config) -> Iterator[None]:
-    """Tells where in the config an argument or a type stands that a constructor or a registry refused.
+    """Tells where in the config an argument or a type stands that a constructor or a registry refused, or a lost file.
 
     mmengine's messages name class and argument, but not the place, which may be one of several base files.
 
     Raises:
         TypeError, KeyError: as mmengine, with the dotted paths in the config added.
+        SystemExit: a file is missing.
     """
     try:
         yield
+    except FileNotFoundError as error:
+        if error.filename is None:  # an error of our own, with a remedy
+            raise SystemExit(f'error: {error}') from None
+        name = Path(os.fsdecode(error.filename)).name
+        places = [path for path, _, value in _walk(cfg) if isinstance(value, str) and Path(value).name == name]
+        where = f' ({", ".join(places)})' if places else ''
+        raise SystemExit(
+            f'error: {error} (current folder: {Path.cwd()}). Correct the path in {cfg.filename}{where}, or make or '
+            'prepare the data as the README.md beside the configs says'
+        ) from None
     except TypeError as error:
         refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         places = [path for path, key, _ in _walk(cfg) if refused and key == refused[1]]

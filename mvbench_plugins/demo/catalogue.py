@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from mvbench_plugins.common.suite_configs import suite_configs
 from mvbench_plugins.demo.tasks import Task
@@ -71,4 +72,14 @@ def _suits(config: Path, task: Task) -> bool:
 
 
 def _newest_first(paths: Iterable[Path]) -> list[Path]:
-    return sorted((path for path in paths if path.is_file()), key=lambda path: (-path.stat().st_mtime, str(path)))
+    found = [(-time, path) for path in paths if (time := _modified(path)) is not None]
+    return [path for _, path in sorted(found)]
+
+
+def _modified(path: Path) -> float | None:
+    """When a file was written; None for a folder, and for a checkpoint that its training has just deleted."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime if S_ISREG(status.st_mode) else None

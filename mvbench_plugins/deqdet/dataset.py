@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Hashable
+from collections.abc import Container, Hashable
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import cv2
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
+
+# some annotators guess what lies outside
+_MAX_OUTSIDE = 0.1
 
 
 @DATASETS.register_module()
@@ -109,19 +113,27 @@ def check_coco_file(ann_file: str, classes: tuple[str, ...] | None = None) -> No
             f'{path}: metainfo.classes asks for {unknown}, which are no categories of this file; it has '
             f'{sorted(map(str, names))}. Set metainfo=dict(classes=...) of the dataset to the names in the file.'
         )
-    image_ids = {image['id'] for image in content['images']}
+    images = {image['id']: image for image in content['images']}
     category_ids = {category['id'] for category in content['categories']}
-    flat = 0
+    flat = outside = 0
     for number, annotation in enumerate(content['annotations']):
-        problem = _problem(annotation, image_ids, category_ids)
+        problem = _problem(annotation, images, category_ids)
         if problem:
             raise ValueError(
                 f'{path}: annotations[{number}] (id {annotation.get("id")}): {problem}. Correct '
                 'or remove this annotation.'
             )
         flat += min(annotation['bbox'][2:]) <= 0
+        outside += _reaches_beyond(annotation['bbox'], images[annotation['image_id']])
     if flat:
         print_log(f'{path}: {flat} of {len(content["annotations"])} boxes have no area and are not used', 'current')
+    if outside > _MAX_OUTSIDE * len(content['annotations']):
+        print_log(
+            f'{path}: {outside} of {len(content["annotations"])} boxes reach far beyond their images. bbox must be '
+            '[x, y, width, height] in pixels, not two corners; and are width and height of the images right?',
+            'current',
+            logging.WARNING,
+        )
 
 
 def _check_entries(path: Path, content: dict) -> None:
@@ -149,7 +161,13 @@ def _check_entries(path: Path, content: dict) -> None:
             ids.add(found['id'])
 
 
-def _problem(annotation: dict, image_ids: set, category_ids: set) -> str | None:
+def _reaches_beyond(box: list[float], image: dict) -> bool:
+    """Whether a box leaves its image by more than a tenth of its size."""
+    x, y, width, height = box
+    return 10 * (x + width) > 11 * image['width'] or 10 * (y + height) > 11 * image['height']
+
+
+def _problem(annotation: dict, image_ids: Container, category_ids: set) -> str | None:
     box = annotation.get('bbox')
     if not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, Real) for value in box):
         return f'bbox must be four numbers [x, y, width, height], found {box!r}'

@@ -9,6 +9,8 @@ from mvbench_plugins import compat  # noqa: E402
 
 compat.apply()
 
+from mvbench_plugins.evaluation.nuscenes_metric import NuScenesDetectionMetric  # noqa: E402
+
 from .det_coder import OneClassPerCellCoder  # noqa: E402
 from .det_head import LinKCenterHead  # noqa: E402
 from .det_losses import SlotFocalLoss  # noqa: E402
@@ -46,6 +48,7 @@ __all__ = [
     'LoadNearestSweeps',
     'MissingSweepsHook',
     'NuScenesLidarSegDataset',
+    'NuScenesDetectionMetric',
     'ObjectCornerRangeFilter',
     'ObjectSampleIntoScene',
     'OneClassPerCellCoder',

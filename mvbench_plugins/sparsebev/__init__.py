@@ -9,6 +9,8 @@ from mvbench_plugins import compat  # noqa: E402
 
 compat.apply()
 
+from mvbench_plugins.evaluation.nuscenes_metric import NuScenesDetectionMetric  # noqa: E402
+
 from .assigner import SparseBEVAssigner  # noqa: E402
 from .coder import SparseBEVBoxCoder  # noqa: E402
 from .data_preprocessor import SparseBEVDataPreprocessor  # noqa: E402
@@ -23,6 +25,7 @@ __all__ = [
     'EVA02SimplePyramid',
     'LoadMultiFrameImages',
     'MultiFrameNuScenesDataset',
+    'NuScenesDetectionMetric',
     'ResizeCropFlipImages',
     'RotateScaleScene',
     'SparseBEV',

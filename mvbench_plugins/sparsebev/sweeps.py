@@ -13,7 +13,9 @@ Samples of a scene follow each other in time, scenes too. Poses are not rounded 
 
 from __future__ import annotations
 
+import difflib
 import itertools
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +25,9 @@ import mmengine
 import numpy as np
 from mmdet3d.datasets import NuScenesDataset
 from mmdet3d.datasets.convert_utils import NuScenesNameMapping
+from mmengine.logging import print_log
 from nuscenes.utils import splits as official
+from nuscenes.utils.color_map import get_colormap
 from pyquaternion import Quaternion
 from tqdm import tqdm
 
@@ -69,6 +73,7 @@ def write_infos(
     if not wanted:
         return {}
     tables = NuScenesTables(root, version)
+    _tell_of_unknown_categories(tables)
     interval = key_interval(tables)
     metainfo = dict(
         categories={name: i for i, name in enumerate(_CLASSES)}
@@ -85,6 +90,18 @@ def write_infos(
     for split, path in wanted.items():
         write_info_file(path, metainfo, data_lists[split])
     return {path: len(data_lists[split]) for split, path in wanted.items()}
+
+
+def _tell_of_unknown_categories(tables: NuScenesTables) -> None:
+    """Boxes of categories that nuScenes does not have belong to no class; those of most others neither, on purpose."""
+    for name in sorted(set(tables.categories) - set(get_colormap())):
+        close = difflib.get_close_matches(name, NuScenesNameMapping, n=1)
+        print_log(
+            f'{tables.folder / "category.json"}: {name!r} is no category of nuScenes, its boxes are not used'
+            + (f'. Did you mean {close[0]!r}?' if close else ''),
+            'current',
+            logging.WARNING,
+        )
 
 
 def key_interval(tables: NuScenesTables) -> int:

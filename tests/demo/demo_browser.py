@@ -42,12 +42,21 @@ class Served:
 
     def files(self) -> list[Path]:
         """All files that it keeps for visitors; names without content, which Gradio leaves, do not count."""
-        return [path for path in self.temporary.rglob('*') if path.is_file() and path.stat().st_size]
+        # Not ``rglob``, which fails where the page deletes a folder meanwhile.
+        found = (Path(folder) / name for folder, _, names in os.walk(self.temporary) for name in names)
+        return [path for path in found if _size(path)]
 
     def end(self) -> int:
         """Ends it as a service manager does, and returns its exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 @contextmanager

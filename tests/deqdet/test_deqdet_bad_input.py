@@ -17,6 +17,7 @@ from mmengine.config import ConfigDict
 from mmengine.runner import load_checkpoint
 
 from mvbench_plugins.common.inert_unpickler import load_inert
+from mvbench_plugins.deqdet import dataset
 
 
 @pytest.fixture
@@ -94,6 +95,27 @@ def test_boxes_without_area_are_dropped_as_in_the_stock_dataset(make, toy_coco):
     data = make(_set(0, bbox=[5, 5, 0, 7]))
     (item,) = (item for item in data if item['data_samples'].img_id == image)
     assert len(item['data_samples'].gt_instances) == count - 1
+
+
+def _corners(content):
+    for annotation in content['annotations']:
+        x, y, width, height = annotation['bbox']
+        annotation['bbox'] = [x, y, x + width, y + height]
+
+
+def _sides_swapped(content):
+    """Of images twice as wide as high."""
+    for image in content['images']:
+        image['height'], image['width'] = image['width'], image['height'] // 2
+
+
+@pytest.mark.parametrize(('change', 'warned'), [(None, False), (_corners, True), (_sides_swapped, True)])
+def test_boxes_beyond_their_images_are_told(make, monkeypatch, change, warned):
+    """Two common slips; annotators may well guess what lies outside of an image, so that this ends nothing."""
+    told = []
+    monkeypatch.setattr(dataset, 'print_log', lambda text, *_: told.append(text))
+    make(change)
+    assert any('boxes reach far beyond their images. bbox must be [x, y, w' in text for text in told) is warned
 
 
 @pytest.mark.parametrize('damage', ['missing', 'empty', 'text'])

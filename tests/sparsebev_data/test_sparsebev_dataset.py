@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from mmdet3d.evaluation.metrics import NuScenesMetric
+from mmdet3d.structures import LiDARInstance3DBoxes
 from nuscenes import NuScenes
 from nuscenes.eval.detection.config import config_factory
 from nuscenes.utils.geometry_utils import view_points
 from pyquaternion import Quaternion
 
+from mvbench_plugins.evaluation.nuscenes_metric import NuScenesDetectionMetric
 from mvbench_plugins.sparsebev.dataset import CLASSES
 from mvbench_plugins.sparsebev.frames import CAMERAS
 from mvbench_plugins.sparsebev.transforms import LoadMultiFrameImages, ResizeCropFlipImages, RotateScaleScene
@@ -177,7 +179,7 @@ def is_evaluated(nusc: NuScenes, record: dict) -> bool:
 
 def test_the_truth_scores_perfectly(make_dataset, info_dir, toy_root, nusc):
     dataset = make_dataset('val')
-    metric = NuScenesMetric(str(toy_root), str(info_dir / 'nuscenes_multiview_infos_val.pkl'))
+    metric = NuScenesDetectionMetric(str(toy_root), str(info_dir / 'nuscenes_multiview_infos_val.pkl'))
     metric.dataset_meta = dataset.metainfo
     for index in range(len(dataset)):
         truth = dataset.get_data_info(index)['eval_ann_info']
@@ -197,6 +199,21 @@ def test_the_truth_scores_perfectly(make_dataset, info_dir, toy_root, nusc):
     for name in in_reach:
         for error in ('trans', 'scale', 'orient', 'vel'):
             assert not result[f'{prefix}/{name}_{error}_err'] > 0.01, (name, error)  # NaN: not defined for cones
+
+
+def test_results_without_any_box_score_zero(make_dataset, info_dir, toy_root):
+    """mmdet3d's own metric ends with ``Invalid box type: None`` there, and the training of a young model with it."""
+    dataset = make_dataset('val')
+    metric = NuScenesDetectionMetric(str(toy_root), str(info_dir / 'nuscenes_multiview_infos_val.pkl'))
+    metric.dataset_meta = dataset.metainfo
+    for index in range(len(dataset)):
+        boxes = LiDARInstance3DBoxes(torch.empty(0, 9), box_dim=9)
+        found = {'bboxes_3d': boxes, 'labels_3d': torch.empty(0, dtype=torch.int64), 'scores_3d': torch.empty(0)}
+        metric.process({}, [{'pred_instances_3d': found, 'pred_instances': {}, 'sample_idx': index}])
+    result = metric.evaluate(len(dataset))
+    prefix = 'NuScenes metric/pred_instances_3d_NuScenes'
+    assert result[f'{prefix}/NDS'] == result[f'{prefix}/mAP'] == 0
+    assert result[f'{prefix}/mAVE'] == 1
 
 
 def edited(info_dir: Path, tmp_path: Path, edit) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mvbench_plugins.sparsebev import sweeps
 from mvbench_plugins.sparsebev.nuscenes_tables import NuScenesTables
 
 
@@ -55,6 +56,19 @@ def test_bad_tables_are_refused(doctor, tmp_path, run_tool, table, edit, words):
         run_tool('--root-path', root, '--out-dir', tmp_path)
     assert all(word in str(error.value) for word in ('error', *words)), error.value
     assert not list(tmp_path.glob('*.pkl'))
+
+
+def test_categories_that_nuscenes_does_not_have_are_told(doctor, tmp_path, run_tool, monkeypatch):
+    """Others than the ten classes are no mistake; boxes of a misspelt one would be missed by nobody but the model."""
+
+    def misspell(records: list[dict]) -> None:
+        records[0]['name'], records[1]['name'] = 'vehicle.cars', 'animal'
+
+    told = []
+    monkeypatch.setattr(sweeps, 'print_log', lambda text, *_: told.append(text))
+    run_tool('--root-path', doctor(category=misspell), '--out-dir', tmp_path)
+    (line,) = told
+    assert "category.json: 'vehicle.cars' is no category of nuScenes" in line and "mean 'vehicle.car'?" in line
 
 
 def test_missing_and_damaged_tables_are_named(doctor, tmp_path, run_tool):

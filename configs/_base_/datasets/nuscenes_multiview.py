@@ -74,7 +74,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
-    type='NuScenesMetric',
+    type='NuScenesDetectionMetric',
     data_root=data_root,
     ann_file=data_root + 'nuscenes_multiview_infos_val.pkl',
     metric='bbox',

@@ -114,7 +114,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
-    type='NuScenesMetric', data_root=data_root, ann_file=data_root + 'nuscenes_infos_val.pkl', metric='bbox'
+    type='NuScenesDetectionMetric', data_root=data_root, ann_file=data_root + 'nuscenes_infos_val.pkl', metric='bbox'
 )
 test_evaluator = val_evaluator
 vis_backends = [dict(type='LocalVisBackend')]
