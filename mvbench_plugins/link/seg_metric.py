@@ -26,7 +26,8 @@ class UnlabelledSegMetric(SegMetric):
         ignored, classes = meta['ignore_index'], meta['label2cat']
         self.dataset_meta = {**meta, 'label2cat': {**classes, ignored: 'unlabelled'}}
         try:
-            values = super().compute_metrics(results)
+            with np.errstate(invalid='ignore'):  # 0 / 0 for a class without points, which is left out of the mean
+                values = super().compute_metrics(results)
         finally:
             self.dataset_meta = meta
         if values is None:  # a submission was written instead

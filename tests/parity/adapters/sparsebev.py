@@ -17,10 +17,9 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mvbench_plugins.sparsebev.boxes import decode_target_boxes
+from mvbench_plugins.sparsebev.boxes import decode_target_boxes, encode_target_boxes
 from mvbench_plugins.sparsebev.checkpoint import convert_state_dict, convert_version
 from mvbench_plugins.sparsebev.denoising import Disturbance
-from mvbench_plugins.sparsebev.losses import match
 
 CONFIG_DIR = Path(__file__).resolve().parents[3] / 'configs' / 'sparsebev'
 CONFIGS = {
@@ -58,6 +57,7 @@ def _build(case, cfg: Config) -> nn.Module:
     if 'drop_path_rate' in cfg.model.img_backbone:
         cfg.model.img_backbone.drop_path_rate = 0.0
     cfg.model.data_preprocessor.update(color_augmentation=False, grid_mask_prob=0.0)
+    cfg.model.test_cfg.frames_at_once = None  # recorded are all frames together
     weights, dropped = convert_state_dict(case.state_dict())
     if _CODE_WEIGHTS in dropped:  # ours is a setting, not a weight
         cfg.model.pts_bbox_head.code_weights = dropped[_CODE_WEIGHTS].tolist()
@@ -155,9 +155,11 @@ def _train(case, cfg: Config) -> Outputs:
     outputs['loss_total'].backward()
 
     last = [x[-1:, :, -head.num_query :] for x in heads[0]]
-    boxes, labels = zip(*map(head._annotations, batch['data_samples']))
-    matches = match(*last, boxes, labels, head.assigner, head.code_weights)
-    outputs['assigned_last'] = _assignment(matches, last[0].shape[1:3], boxes)
+    outputs['assigned_last'] = torch.zeros(last[0].shape[1:3], dtype=torch.long)  # 0 is background, i + 1 is box i
+    for b, (boxes, labels) in enumerate(map(head._annotations, batch['data_samples'])):
+        of_sample = [x[:, b] for x in last]
+        queries, indices = head.assigner.assign(*of_sample, labels, encode_target_boxes(boxes), head.code_weights)
+        outputs['assigned_last'][b, queries[0]] = indices[0] + 1
     # By converting numbered entries: rules look at all names together.
     names = list(case.meta['state_dict'])
     ours = convert_state_dict({name: torch.tensor(i) for i, name in enumerate(names)}).state_dict
@@ -166,13 +168,3 @@ def _train(case, cfg: Config) -> Outputs:
         if name.startswith('grad:'):
             outputs[name] = model.get_parameter(params[name.removeprefix('grad:')]).grad
     return outputs
-
-
-def _assignment(matches, shape: tuple[int, int], boxes: tuple[Tensor, ...]) -> Tensor:
-    """``[B, Q]``: 0 is background, i + 1 is box i."""
-    assigned = torch.zeros(*shape, dtype=torch.long)
-    targets = matches.boxes[0]
-    for pair, (b, query) in enumerate(zip(matches.sample.tolist(), matches.query[0].tolist(), strict=True)):
-        same = torch.isclose(decode_target_boxes(targets[pair])[:3], boxes[b][:, :3]).all(1)
-        assigned[b, query] = same.int().argmax() + 1
-    return assigned

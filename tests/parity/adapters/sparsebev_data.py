@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -15,30 +16,46 @@ _INPUTS = frozenset(
     'lidar2ego_rotation lidar2ego_translation ego2global_rotation ego2global_translation sensor2global_rotation '
     'sensor2global_translation cam_intrinsic timestamp_us key_lidar2img image image_smooth'.split()
 )
-# What the inputs of a case do not say.
-TRAIN = dict(ratio=0.5125, place=9.7, flip=True)
-BOXES = ((10.0, -5.0, -1.0, 4.0, 2.0, 1.5, 0.3, 2.0, 1.0), (-20.0, 30.0, 0.0, 1.0, 0.8, 1.8, -2.0, 0.0, -3.0))
+_NUMBER = r'(-?\d+(?:\.\d+)?)'
+#: What not the inputs of a case say, but its notes.
+_NOTED = dict(
+    start=rf'seconds minus {_NUMBER}',
+    train=rf'resize ratio {_NUMBER}, crop offset draw {_NUMBER}, flip (on|off)',
+    turn=rf'rotation {_NUMBER} then scale {_NUMBER}',
+    boxes=r'applied to \w+ boxes? (\(.*?\)) and',
+)
 
 
 def run_data(case) -> dict[str, Any]:
     """Our outputs for the recorded geometry, under their recorded names; nothing is left out.
 
     Raises:
-        ValueError: inputs that are not looked at.
+        ValueError: inputs that are not looked at, or notes that do not say what is needed.
     """
     if unknown := sorted(set(case.meta['inputs']) - _INPUTS):
         raise ValueError(f'{case.path}: "inputs": found {unknown}, expected none but {sorted(_INPUTS)}')
     inputs = {name: value.numpy() for name, value in case.inputs().items()}
     shapes = {name: spec['shape'] for name, spec in case.meta['outputs'].items()}
     outputs = _frames(inputs, num_frames=shapes['chosen'][0] // len(CAMERAS))
-    outputs.update(_images(inputs, crop_size=shapes['test_images'][1:3]))
+    (start,) = _noted(case, 'start')
+    outputs['img_timestamp'] -= float(start)
+    ratio, place, flip = _noted(case, 'train')
+    draw = dict(ratio=float(ratio), place=float(place), flip=flip == 'on')
+    outputs.update(_images(inputs, crop_size=shapes['test_images'][1:3], train=draw))
+    angle, scale = map(float, _noted(case, 'turn'))
+    boxes = torch.tensor([float(number) for number in re.findall(_NUMBER, *_noted(case, 'boxes'))]).reshape(-1, 9)
     scene = RotateScaleScene().apply(
-        dict(gt_bboxes_3d=LiDARInstance3DBoxes(torch.tensor(BOXES), box_dim=9), lidar2img=inputs['key_lidar2img']),
-        angle=0.25,
-        scale=1.04,
+        dict(gt_bboxes_3d=LiDARInstance3DBoxes(boxes, box_dim=9), lidar2img=inputs['key_lidar2img']), angle, scale
     )
     outputs.update(turned_boxes=scene['gt_bboxes_3d'].tensor, turned_lidar2img=scene['lidar2img'])
     return outputs
+
+
+def _noted(case, what: str) -> tuple[str, ...]:
+    found = re.search(_NOTED[what], case.meta['notes'])
+    if found is None:
+        raise ValueError(f'{case.path}: "notes": found nothing like {_NOTED[what]!r}')
+    return found.groups()
 
 
 def _frames(inputs: dict[str, np.ndarray], num_frames: int) -> dict[str, Any]:
@@ -62,11 +79,11 @@ def _frames(inputs: dict[str, np.ndarray], num_frames: int) -> dict[str, Any]:
         chosen=np.repeat(rows, len(CAMERAS)),
         lidar2img=lidar2img,
         lidar2img_depth_row=lidar2img[:, 2],
-        img_timestamp=np.concatenate([sets[row].timestamps for row in rows]) - 1533151600,
+        img_timestamp=np.concatenate([sets[row].timestamps for row in rows]),
     )
 
 
-def _images(inputs: dict[str, np.ndarray], crop_size: tuple[int, int]) -> dict[str, Any]:
+def _images(inputs: dict[str, np.ndarray], crop_size: tuple[int, int], train: dict[str, Any]) -> dict[str, Any]:
     """Resized, cropped and flipped images, and the matrices that go with them."""
     height, width = inputs['image'].shape[1:3]
     y, x, channel = np.ogrid[:height, :width, :3]
@@ -75,7 +92,7 @@ def _images(inputs: dict[str, np.ndarray], crop_size: tuple[int, int]) -> dict[s
     transform = ResizeCropFlipImages(crop_size)
     ratio, place, flip = transform.draw(images.shape[1:3])
     outputs = {}
-    for name, draw in (('test', dict(ratio=ratio, place=place, flip=flip)), ('train', TRAIN)):
+    for name, draw in (('test', dict(ratio=ratio, place=place, flip=flip)), ('train', train)):
         outputs[f'{name}_images'] = np.stack([transform.apply(image, **draw) for image in images])
         outputs[f'{name}_matrix'] = transform.matrix(images.shape[1:3], **draw)
     return outputs

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -11,6 +13,7 @@ from mvbench_plugins.sparsebev.checkpoint import convert_version
 from mvbench_plugins.sparsebev.frames import CAMERAS
 
 _HEAD = 'pts_bbox_head.'
+_EVA02 = 'img_backbone.backbone.net.'
 _LAYER = f'{_HEAD}transformer.decoder.decoder_layer.'
 
 _OLDER = 'v0.17.1'
@@ -30,7 +33,8 @@ _OURS = {
 #: The weights, inputs and outputs of a case show them, and are asked instead.
 _SHOWN = frozenset(
     'num_query num_frames num_points num_levels num_layers num_classes num_outs embed_dims query_denoising '
-    'query_denoising_groups batch_size final_dim real_img_size'.split()
+    'query_denoising_groups batch_size final_dim real_img_size '
+    'embed_dim num_heads img_size window_size window_block_indexes'.split()
 )
 #: Cases are recorded without what is drawn at random, and saving memory changes no number.
 _WITHOUT_EFFECT = frozenset('img_color_aug use_grid_mask drop_path_rate pretrained init_cfg load_from with_cp'.split())
@@ -105,6 +109,9 @@ def fit_counts(case, model: ConfigDict) -> None:
         head.denoising.num_groups = inputs['dn_box_noise'][0] // boxes
     elif boxes:
         head.denoising = None
+    if model.img_backbone.type == 'EVA02SimplePyramid':
+        _fit_eva02(weights, model.img_backbone)
+        model.img_backbone.out_channels = head.in_channels
     if model.img_neck is not None:
         lateral = [f'img_neck.lateral_convs.{i}.conv.weight' for i in range(len(model.img_neck.in_channels))]
         model.img_neck.update(
@@ -112,6 +119,24 @@ def fit_counts(case, model: ConfigDict) -> None:
             out_channels=head.in_channels,
             num_outs=head.num_levels,
         )
+
+
+def _fit_eva02(weights: Mapping[str, Sequence[int]], backbone: ConfigDict) -> None:
+    """The design of the backbone, of which the rotary tables tell more than the weights."""
+    depth = sum(re.fullmatch(rf'{_EVA02}blocks\.\d+\.norm1\.weight', name) is not None for name in weights)
+    width = weights[f'{_EVA02}pos_embed'][2]
+    windowed, whole = (weights[f'{_EVA02}rope_{kind}.freqs_cos'] for kind in ('win', 'glb'))
+    tables = [weights[f'{_EVA02}blocks.{i}.attn.rope.freqs_cos'] for i in range(depth)]
+    backbone.update(
+        embed_dims=width,
+        depth=depth,
+        num_heads=width // whole[1],
+        patch_size=weights[f'{_EVA02}patch_embed.proj.weight'][2],
+        window=math.isqrt(windowed[0]),
+        rotary_grid=math.isqrt(whole[0]),
+        global_blocks=[i for i, table in enumerate(tables) if table == whole],
+        frozen_blocks=min(backbone.frozen_blocks, depth),
+    )
 
 
 def _changes(case) -> dict[str, Any]:
