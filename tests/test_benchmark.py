@@ -151,7 +151,10 @@ def test_train_against_itself_and_frozen(config_file, tmp_path, capsys):
     assert {itself['ratios'][key] for key in ('parameters', 'flops')} == {1.0}
     assert itself['ratios']['peak_memory'] == pytest.approx(1.0, rel=0.01)
     assert itself['ratios']['latency_p10'] <= itself['ratios']['latency'] <= itself['ratios']['latency_p90']
-    assert 'B / A' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    spread = ' - '.join(f'{itself["ratios"][key]:.3f}' for key in ('latency_p10', 'latency_p90'))
+    assert 'ratio B / A: the figure of B divided by that of A, below 1 where B needs less' in printed
+    assert f'p10 - p90 {spread}' in printed
 
     frozen = ('--vs', config_file, '--vs-cfg-options', 'model.backbone.frozen_stages=4')
     report = run_tool(config_file, tmp_path, '--train', *frozen)

@@ -1,7 +1,8 @@
 """Measures time per step, memory, parameters and multiply-adds of a model, or of two models side by side.
 
 Inputs are random, weights too unless a checkpoint is given (nothing is downloaded). With --vs the steps of both models
-alternate, so that a drift of the machine meets both alike, and the ratios are printed as B / A.
+alternate, so that a drift of the machine meets both alike, and a third column, "ratio B / A", divides the figures of
+the second model (B, that of --vs) by those of the first (A): 0.5 means that B needs half as much.
 
 Examples:
     python tools/benchmark.py CONFIG --shape 800 1333
@@ -68,7 +69,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'that does nothing else',
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings of CONFIG to override: key=value')
-    parser.add_argument('--vs', metavar='CONFIG2', help='config file of a second model (B) to compare with')
+    parser.add_argument('--vs', metavar='CONFIG2', help='config file of a second model (B) to compare with CONFIG')
     parser.add_argument(
         '--vs-cfg-options', nargs='+', action=DictAction, help='settings of CONFIG2 to override: key=value'
     )
@@ -172,7 +173,7 @@ def format_report(report: dict) -> str:
     lat = [m['latency_ms'] for m in models]
     mem = [m['memory_bytes'] for m in models]
     rows = [
-        ['', *(label for label, _ in columns)] + ['B / A'] * bool(ratios),
+        ['', *(label for label, _ in columns)] + ['ratio B / A'] * bool(ratios),
         row('latency per step, median', [f'{t["median"]:.2f} ms' for t in lat], 'latency'),
         row('latency, p10 - p90', [f'{t["p10"]:.2f} - {t["p90"]:.2f} ms' for t in lat]),
         *(row(f'  {part}', [share(m, part) for m in models]) for part in parts),
@@ -194,6 +195,12 @@ def format_report(report: dict) -> str:
     widths = [max(map(len, column)) for column in zip(*rows)]
     table = '\n'.join('  '.join(cell.ljust(w) for cell, w in zip(r, widths)).rstrip() for r in rows)
     notes = []
+    if ratios:
+        spread = f'{ratios["latency_p10"]:.3f} - {ratios["latency_p90"]:.3f}'
+        notes += [
+            'ratio B / A: the figure of B divided by that of A, below 1 where B needs less',
+            f'ratio of the latencies: median over the pairs of neighbouring steps, p10 - p90 {spread}',
+        ]
     for label, result in columns:
         if result['flops']['reason']:
             notes.append(f'{label}: multiply-adds not available: {result["flops"]["reason"]}')

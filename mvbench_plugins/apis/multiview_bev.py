@@ -9,7 +9,7 @@ import numpy as np
 
 from mvbench_plugins.apis.draw_actions import Color
 from mvbench_plugins.apis.draw_text import put_text
-from mvbench_plugins.apis.multiview_boxes import BACK_BOTTOM, FRONT_BOTTOM, DrawnBoxes
+from mvbench_plugins.apis.multiview_boxes import BACK_BOTTOM, FRONT_BOTTOM, GROUND_TRUTH, DrawnBoxes
 
 _BACKGROUND = (26, 22, 20)
 _RING, _RING_STEP = (70, 64, 60), 10  # metres
@@ -38,7 +38,7 @@ def draw_bev(
         side: width and height in pixels.
         layers: boxes; later ones are drawn over earlier ones.
         points: LiDAR sweep ``[n, 3]`` in metres.
-        legend: colours by name.
+        legend: colours by name; that of annotated boxes is added.
         reach: metres from the LiDAR to the edge of the picture.
         point_colors: uint8 ``[n, 3]`` in BGR order; None: :func:`height_colors`.
         scores: whether to write the last word of captions, the score, beside boxes.
@@ -62,6 +62,8 @@ def draw_bev(
         _draw_boxes(image, boxes, reach, thin)
         if scores:
             _write_scores(image, boxes, reach)
+    if legend and any(boxes.annotated for boxes in layers):
+        legend = {**legend, 'annotated': GROUND_TRUTH}
     for row, (name, color) in enumerate(reversed([*(legend or {}).items()])):
         put_text(image, name, (0, side - round((row + 1.5) * side / 36)), color, 0.6)
     return image

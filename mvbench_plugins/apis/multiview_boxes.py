@@ -11,7 +11,7 @@ from mmengine.structures import InstanceData
 
 from mvbench_plugins.apis.draw_actions import Color, action_color
 
-_GROUND_TRUTH = (255, 255, 255)
+GROUND_TRUTH: Color = (255, 255, 255)
 _NEAR = 0.2  # metres before the camera at which lines are cut off
 #: Pairs of corners, in the order of ``LiDARInstance3DBoxes.corners``: the faces behind and in front, what joins them.
 _BACK = ((0, 1), (1, 2), (2, 3), (3, 0))
@@ -29,12 +29,14 @@ class DrawnBoxes:
         velocities: metres per second ``[n, 2]``.
         colors: BGR.
         captions: text of each box, perhaps none.
+        annotated: whether they are ground truth.
     """
 
     corners: np.ndarray
     velocities: np.ndarray
     colors: list[Color]
     captions: list[str]
+    annotated: bool = False
 
     @property
     def headings(self) -> np.ndarray:
@@ -64,7 +66,7 @@ def predicted_boxes(instances: InstanceData, classes: Sequence[str], score_thr: 
 
 def annotated_boxes(boxes: LiDARInstance3DBoxes) -> DrawnBoxes:
     """Ground truth: white, without captions."""
-    return _drawn(boxes, [_GROUND_TRUTH] * len(boxes), [''] * len(boxes))
+    return _drawn(boxes, [GROUND_TRUTH] * len(boxes), [''] * len(boxes), annotated=True)
 
 
 def project_lines(lines: np.ndarray, lidar2img: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -92,10 +94,16 @@ def project_lines(lines: np.ndarray, lidar2img: np.ndarray) -> tuple[np.ndarray,
     return ends[..., :2] / depth[..., None], seen
 
 
-def _drawn(boxes: LiDARInstance3DBoxes, colors: list[Color], captions: list[str]) -> DrawnBoxes:
+def _drawn(
+    boxes: LiDARInstance3DBoxes, colors: list[Color], captions: list[str], annotated: bool = False
+) -> DrawnBoxes:
     corners = boxes.corners.numpy().astype(np.float64)
     tensor = boxes.tensor.numpy()
     order = np.argsort(-np.hypot(tensor[:, 0], tensor[:, 1]), kind='stable').tolist()
     return DrawnBoxes(
-        corners[order], tensor[order, 7:9], [colors[index] for index in order], [captions[index] for index in order]
+        corners[order],
+        tensor[order, 7:9],
+        [colors[index] for index in order],
+        [captions[index] for index in order],
+        annotated,
     )

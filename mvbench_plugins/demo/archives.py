@@ -8,11 +8,15 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from mvbench_plugins.demo.uploads import check_picture
+from mvbench_plugins.demo.uploads import SmallReads, check_picture
 
 CALIBRATION = 'calibration.json'
 _SUFFIXES = ('.json', '.jpg', '.jpeg', '.png')
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of the others, Python unpacks any amount at once
 _MAX_FILES = 2000
+_MAX_DEPTH = 20  # folders in folders
+_MAX_CALIBRATION = 1_000_000  # bytes; Python's objects take up to thirty times as much as their JSON
+_MAX_PIXELS = 12_000_000  # of a picture: a model may look at six of them at eight moments
 _CHUNK = 1 << 20
 
 
@@ -31,10 +35,18 @@ def unpack_cameras(archive: Path, folder: Path, max_bytes: int) -> Path:
         ValueError: it is no such archive, reaches out of the folder, or is too large; the message names the entry.
     """
     try:
-        with zipfile.ZipFile(archive) as content:
+        with SmallReads(archive) as file, zipfile.ZipFile(file) as content:
             for entry, target in _checked(content, archive.name, folder, max_bytes):
                 max_bytes -= _write(content, archive.name, entry, target, max_bytes)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, OSError, zlib.error) as error:
+    except (
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        NotImplementedError,
+        EOFError,
+        OSError,
+        UnicodeDecodeError,
+        zlib.error,
+    ) as error:
         raise ValueError(f'{archive.name} cannot be unpacked: expected a complete zip file ({error})') from error
     root = folder
     while not (root / CALIBRATION).is_file() and len(inside := list(root.iterdir())) == 1 and inside[0].is_dir():
@@ -57,6 +69,10 @@ def _checked(content: zipfile.ZipFile, name: str, folder: Path, max_bytes: int) 
         place = PurePosixPath(entry.filename)
         if entry.is_dir() or '__MACOSX' in place.parts or place.name == '.DS_Store':
             continue
+        if len(place.parent.parts) > _MAX_DEPTH:
+            raise ValueError(
+                f'{name}: found an entry in {len(place.parent.parts)} folders, expected {_MAX_DEPTH} at most'
+            )
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if place.is_absolute() or '..' in place.parts or set(entry.filename) & set('\\:\0'):
             raise ValueError(f'{name}: entry {entry.filename!r} reaches out of the archive, expected a relative path')
@@ -64,6 +80,14 @@ def _checked(content: zipfile.ZipFile, name: str, folder: Path, max_bytes: int) 
             raise ValueError(f'{name}: entry {entry.filename!r} is a link or a device, expected plain files')
         if entry.flag_bits & 1:
             raise ValueError(f'{name}: entry {entry.filename!r} is encrypted, expected plain files')
+        if entry.compress_type not in _METHODS:
+            raise ValueError(
+                f'{name}: entry {entry.filename!r} is compressed by a method that is not read here, expected "deflate"'
+            )
+        if place.name == CALIBRATION and entry.file_size > _MAX_CALIBRATION:
+            raise ValueError(
+                f'{name}: entry {entry.filename!r} has {entry.file_size} bytes, expected {_MAX_CALIBRATION} at most'
+            )
         if place.suffix.lower() not in _SUFFIXES:
             raise ValueError(f'{name}: found entry {entry.filename!r}, expected {", ".join(_SUFFIXES)} only')
         target = folder / place
@@ -109,4 +133,4 @@ def _check_images(calibration: Path, folder: Path) -> None:
                 'the archive'
             )
         if path.is_file():
-            check_picture(path)
+            check_picture(path, _MAX_PIXELS)

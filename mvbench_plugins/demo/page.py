@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from mvbench_plugins.demo.pictures import OBJECT_COLORS
+from mvbench_plugins.demo.pictures import OBJECT_COLORS, brush_radius
 from mvbench_plugins.demo.service import Choice, DemoService
 from mvbench_plugins.demo.sessions import Stopped
 from mvbench_plugins.demo.tasks import TASKS, Task
@@ -54,17 +54,14 @@ def build_page(service: DemoService) -> gr.Blocks:
                     weights = gr.File(label='Checkpoint', file_types=list(CHECKPOINTS), elem_id='weights')
                 hint = gr.Markdown(first.hint)
                 upload = gr.File(label='Input', file_types=list(first.suffixes), elem_id='upload')
+                example = gr.Button('Take an example', visible=bool(first.example), size='sm', elem_id='example')
                 editor = gr.ImageEditor(
                     label='Objects to follow',
                     visible=False,
                     sources=(),
                     transforms=(),
                     layers=False,
-                    brush=gr.Brush(
-                        default_size=20,
-                        colors=[f'#{red:02x}{green:02x}{blue:02x}' for red, green, blue in OBJECT_COLORS],
-                        color_mode='fixed',
-                    ),
+                    brush=_brush(),
                     elem_id='editor',
                 )
                 score_thr = gr.Slider(0, 1, value=0.3, step=0.05, label='Least score', elem_id='score')
@@ -81,13 +78,14 @@ def build_page(service: DemoService) -> gr.Blocks:
         answers = _Answers(service)
         inputs = [task, config, checkpoint, weights, upload, editor, score_thr, seconds]
         results = [message, pictures, video, files]
-        kinds = [checkpoint, config, hint, weights, upload, editor, score_thr, seconds, *results]
+        kinds = [checkpoint, config, hint, weights, upload, example, editor, score_thr, seconds, *results]
         page.load(answers.enter, task, kinds[:3], show_progress='hidden')
         task.change(answers.choose_task, task, kinds, show_progress='hidden')
         checkpoint.change(answers.choose_checkpoint, [task, checkpoint], config, show_progress='hidden')
         upload.upload(answers.uploaded, [task, upload], editor)
+        example.click(answers.example, task, upload)
         weights.upload(answers.uploaded_weights, weights, None, show_progress='hidden')
-        run.click(lambda: [None] * 4, None, results, show_progress='hidden').then(
+        run.click(answers.begin, None, results, show_progress='hidden').then(
             answers.run, inputs, results, concurrency_limit=1, show_progress_on=message
         )
         stop.click(answers.stop, None, None, queue=False)
@@ -154,6 +152,7 @@ class _Answers:
             *self.choose_models(title),
             None,
             gr.update(file_types=list(task.suffixes), value=None),
+            gr.update(visible=bool(task.example)),
             gr.update(visible=task.drawing, value=None),
             gr.update(visible=task.scored),
             gr.update(visible=task.video),
@@ -172,12 +171,22 @@ class _Answers:
             self.service.sessions.add_upload(request.session_hash, upload)
             if not TASKS[title].drawing:
                 return gr.skip()
-            picture = str(self.service.first_frame(request.session_hash, upload))
-            return dict(background=picture, layers=[], composite=None)
+            picture = self.service.first_frame(request.session_hash, upload)
+            drawing: dict[str, Any] = dict(background=str(picture), layers=[], composite=None)
+            radius = brush_radius(picture)
+            return gr.update(value=drawing, brush=_brush(radius), eraser=gr.Eraser(default_size=radius))
+
+    def example(self, title: str, request: gr.Request) -> str:
+        with _messages():
+            return str(self.service.example(request.session_hash, title))
 
     def uploaded_weights(self, weights: str, request: gr.Request) -> None:
         with _messages():
             self.service.sessions.add_upload(request.session_hash, weights)
+
+    def begin(self, request: gr.Request) -> list[None]:
+        self.service.sessions.begin(request.session_hash)
+        return [None] * 4  # the results of the run before
 
     def run(
         self,
@@ -225,8 +234,14 @@ def _messages() -> Iterator[None]:
         raise gr.Error(text, duration=None, print_exception=False) from error
 
 
+def _brush(radius: int = 10) -> gr.Brush:
+    colors = [f'#{red:02x}{green:02x}{blue:02x}' for red, green, blue in OBJECT_COLORS]
+    return gr.Brush(default_size=radius, colors=colors, color_mode='fixed')
+
+
 def _hint(task: Task, checkpoints: int, service: DemoService) -> str:
+    text = f'{task.hint}\n\n{task.details}'
     if checkpoints:
-        return task.hint
+        return text
     where = service.catalogue.work_dirs
-    return f'{task.hint}\n\n**There is no checkpoint for this task in `{where}`:** train or upload one.'
+    return f'{text}\n\n**There is no checkpoint for this task in `{where}`:** train or upload one.'

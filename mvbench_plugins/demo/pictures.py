@@ -7,11 +7,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mvbench_plugins.apis.video_reader import open_video
+from mvbench_plugins.demo.uploads import check_frames
 
 #: Colours to draw with (RGB): the first one paints object 1, and so on.
 OBJECT_COLORS = ((230, 25, 75), (0, 130, 200), (60, 180, 75), (255, 225, 25), (145, 30, 180))
+_LEAST_RADIUS, _RADII = 2, 40  # of a brush: pixels, and how many make the shorter side of a picture
 _OPAQUE = 128  # alpha from which a pixel counts as painted: brushes have soft edges
 
 
@@ -19,10 +22,17 @@ def write_first_frame(video: Path, picture: Path) -> None:
     """Writes the first frame of a video, to be drawn on.
 
     Raises:
-        ValueError: the video cannot be decoded.
+        ValueError: the video cannot be decoded, or is too large.
     """
     with open_video(video) as frames:
+        check_frames(video, frames.size)
         cv2.imwrite(str(picture), next(iter(frames)))
+
+
+def brush_radius(picture: Path) -> int:
+    """Radius in pixels of a brush that is narrower than what there is to paint on a picture."""
+    with Image.open(picture) as image:
+        return max(_LEAST_RADIUS, min(image.size) // _RADII)
 
 
 def index_map_of(layers: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:

@@ -99,7 +99,7 @@ def detect_objects(inferencer: Any, job: Job) -> Result:
     with job.progress.watch(inferencer.model):
         found = inferencer(str(job.source), out_dir=str(job.out), pred_score_thr=job.score_thr, no_save_pred=False)
     files = _collect(job, 'vis', 'preds', name='objects')
-    return Result(_count(found['predictions'][0]['scores'], job, 'objects'), files, files[:1])
+    return Result(_count(found['predictions'][0]['scores'], job, 'object'), files, files[:1])
 
 
 def detect_actions(inferencer: Any, job: Job) -> Result:
@@ -118,7 +118,8 @@ def detect_actions(inferencer: Any, job: Job) -> Result:
             json_out=told,
         )['predictions']
     people = sum(len(key_frame['detections']) for key_frame in found)
-    summary = f'{people} people at {len(found)} key frames, of score {job.score_thr:g} or more.'
+    who, when = _number(people, 'person', 'people'), _number(len(found), 'key frame')
+    summary = f'{who} at {when}, of score {job.score_thr:g} or more.'
     return Result(summary, [drawn, told], video=write_playable(drawn))
 
 
@@ -130,7 +131,7 @@ def detect_around(inferencer: Any, job: Job) -> Result:
     drawn, told = job.out / ('scene.jpg' if single else 'scene.mp4'), job.out / 'boxes.json'
     with job.progress.watch(inferencer.model):
         found = inferencer(job.source, pred_score_thr=job.score_thr, out=drawn, json_out=told)['predictions']
-    summary = _count([score for frame in found for score in frame['scores_3d']], job, 'boxes', len(found))
+    summary = _count([score for frame in found for score in frame['scores_3d']], job, 'box', len(found))
     if single:
         return Result(summary, [drawn, told], [drawn])
     return Result(summary, [drawn, told], video=write_playable(drawn))
@@ -139,14 +140,15 @@ def detect_around(inferencer: Any, job: Job) -> Result:
 def detect_in_points(inferencer: Any, job: Job) -> Result:
     """Boxes in a LiDAR sweep, by mmdet3d's ``LidarDet3DInferencer``."""
     found, files = _run_lidar(inferencer, job, 'boxes')
-    return Result(_count(found['scores_3d'], job, 'boxes'), files, files[:1])
+    return Result(_count(found['scores_3d'], job, 'box'), files, files[:1])
 
 
 def segment_points(inferencer: Any, job: Job) -> Result:
     """A class for each point of a LiDAR sweep, by mmdet3d's ``LidarSeg3DInferencer``."""
     found, files = _run_lidar(inferencer, job, 'points')
     labels = np.asarray(found['pts_semantic_mask'])
-    return Result(f'{labels.size} points of {len(np.unique(labels))} classes.', files, files[:1])
+    summary = f'{_number(labels.size, "point")} of {_number(len(np.unique(labels)), "class")}.'
+    return Result(summary, files, files[:1])
 
 
 def follow_objects(inferencer: Any, job: Job) -> Result:
@@ -165,7 +167,7 @@ def follow_objects(inferencer: Any, job: Job) -> Result:
     masks = Path(shutil.make_archive(str(job.out / 'masks'), 'zip', job.out / 'masks'))
     overlay = job.out / 'overlay.mp4'
     objects = {thing['id'] for frame in found for thing in frame['objects']}
-    summary = f'{len(objects)} objects in {len(found)} frames.'
+    summary = f'{_number(len(objects), "object")} in {_number(len(found), "frame")}.'
     return Result(summary, [overlay, masks, job.out / 'objects.json'], video=write_playable(overlay))
 
 
@@ -189,4 +191,10 @@ def _collect(job: Job, *folders: str, name: str) -> list[Path]:
 def _count(scores: list[float], job: Job, what: str, frames: int = 1) -> str:
     shown = sum(score >= job.score_thr for score in scores)
     where = f' in {frames} frames' if frames > 1 else ''
-    return f'{shown} {what} of score {job.score_thr:g} or more{where}.'
+    return f'{_number(shown, what)} of score {job.score_thr:g} or more{where}.'
+
+
+def _number(number: int, one: str, several: str | None = None) -> str:
+    if number == 1:
+        return f'1 {one}'
+    return f'{number} {several or one + ("es" if one[-1] in "sx" else "s")}'

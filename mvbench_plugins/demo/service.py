@@ -21,7 +21,7 @@ from mvbench_plugins.demo.pictures import index_map_of, write_first_frame
 from mvbench_plugins.demo.runs import Job, Progress, Report, Result
 from mvbench_plugins.demo.sessions import Sessions
 from mvbench_plugins.demo.tasks import TASKS, Task
-from mvbench_plugins.demo.uploads import CHECKPOINTS, check_suffix, check_video
+from mvbench_plugins.demo.uploads import check_checkpoint, check_frames, check_video
 
 _UNPACKED = 4  # an archive may unpack to so many times the limit of an upload: pictures hardly shrink
 _MAX_SECONDS = 600.0
@@ -76,7 +76,7 @@ class DemoService:
         """The first frame of an uploaded video, as a picture in the session.
 
         Raises:
-            ValueError: it is no video.
+            ValueError: it is no video, or too large.
         """
         path = self.sessions.add_upload(session, upload)
         self._check_size(path)
@@ -84,6 +84,19 @@ class DemoService:
         picture = self.sessions.folder(session) / f'first_frame_{path.parent.name}.png'
         write_first_frame(path, picture)
         return picture
+
+    def example(self, session: str, title: str) -> Path:
+        """A file to try a task with, in the session.
+
+        Raises:
+            ValueError: there is none for this task.
+        """
+        task = TASKS.get(title)
+        if task is None or task.example is None:
+            raise ValueError(f'task: found {title!r}, which has no example')
+        path = self.sessions.folder(session) / f'example{task.suffixes[0]}'
+        task.example(path)
+        return path
 
     def run(self, session: str, choice: Choice, report: Report) -> Result:
         """Checks everything, loads the model, and runs it.
@@ -119,9 +132,11 @@ class DemoService:
                 index_map = None
                 if task.suffixes == ('.zip',):
                     source = unpack_cameras(upload, _made(folder / 'cameras'), _UNPACKED * self.max_bytes)
-                elif task.drawing:
+                elif task.video:
                     with open_video(source) as video:
-                        index_map = index_map_of(choice.layers, video.size)
+                        check_frames(upload, video.size)
+                        if task.drawing:
+                            index_map = index_map_of(choice.layers, video.size)
                 progress = Progress(report, stop)
                 job = Job(source, _made(folder / 'out'), choice.score_thr, choice.seconds, progress, index_map)
                 return task.run(self._inferencer(task, config, checkpoint), job)
@@ -147,7 +162,7 @@ class DemoService:
         if choice.weights is not None:
             weights = self.sessions.add_upload(session, choice.weights)
             self._check_size(weights)
-            check_suffix(weights, CHECKPOINTS)
+            check_checkpoint(weights)
             return weights
         checkpoints = self.catalogue.checkpoints(task)
         if choice.checkpoint not in checkpoints:

@@ -66,12 +66,22 @@ class Sessions:
             self._get(name).uploads.add(found)
         return found
 
+    def begin(self, name: str) -> None:
+        """Takes back an earlier order to stop: a run is asked for, which may have to wait for those of others."""
+        with self._lock:
+            self._get(name).stop.clear()
+
     @contextmanager
     def run(self, name: str) -> Iterator[tuple[Path, Event]]:
-        """A new folder for one run, and the event that tells to stop it; folders of earlier runs are deleted."""
+        """A new folder for one run, and the event that tells to stop it; folders of earlier runs are deleted.
+
+        Raises:
+            Stopped: the session was told to stop while the run waited.
+        """
         with self._lock:
             session = self._get(name)
-            session.stop.clear()
+            if session.stop.is_set():
+                raise Stopped('stopped')
             if not session.runs:
                 for old in session.folder.glob('run_*'):
                     shutil.rmtree(old, ignore_errors=True)
@@ -84,7 +94,7 @@ class Sessions:
                 self._clean(name)
 
     def stop(self, name: str) -> None:
-        """Tells the run of a session to stop."""
+        """Tells the run of a session to stop, under way or waiting."""
         with self._lock:
             if name in self._sessions:
                 self._sessions[name].stop.set()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mvbench_plugins.demo import runs
+from mvbench_plugins.demo.examples import write_cameras_example
 from mvbench_plugins.demo.uploads import PICTURES, VIDEOS, check_picture, check_points, check_suffix, check_video
 
 Inferencer = Callable[[str, str, str | None], Any]
@@ -30,6 +31,8 @@ class Task:
         video: whether a video is uploaded.
         drawing: whether objects are drawn on its first frame.
         scored: whether results have scores.
+        details: what else to say of the upload, in Markdown.
+        example: writes a file to upload.
     """
 
     title: str
@@ -44,6 +47,8 @@ class Task:
     video: bool = False
     drawing: bool = False
     scored: bool = True
+    details: str = ''
+    example: Callable[[Path], None] | None = None
 
 
 # Each toolbox takes seconds to import, and a user may have one of them only: not before it is needed.
@@ -112,12 +117,19 @@ _TASKS = (
     Task(
         '3D detection with six cameras',
         'A zip file with the pictures of six cameras and a calibration.json, or a drive: a folder of this kind for '
-        'each frame. The documentation of mvbench_plugins.apis.multiview_calibration shows the file.',
+        'each frame.',
         ('.zip',),
         lambda path: check_suffix(path, ('.zip',)),
         ('sparsebev',),
         _load_cameras,
         runs.detect_around,
+        details='`calibration.json` tells of each camera (CAM_FRONT, CAM_FRONT_RIGHT, CAM_FRONT_LEFT, CAM_BACK, '
+        'CAM_BACK_LEFT, CAM_BACK_RIGHT) the file of its picture, `image`; its `intrinsics` (3 x 3, in pixels); and '
+        'where it sits on the vehicle, `cam2ego` (4 x 4, in metres); of each frame of a drive also `timestamp` '
+        '(seconds) and `ego2global`. All fields and the axes: documentation of '
+        '`mvbench_plugins.apis.multiview_calibration`.\n\n'
+        '**Take an example** makes such a file of the toy world, to be run as it is, or downloaded and looked into.',
+        example=write_cameras_example,
     ),
     Task(
         '3D detection with LiDAR',

@@ -169,3 +169,14 @@ def test_from_above_points_are_drawn_the_higher_the_brighter():
     picture = draw_bev(520, [], points).astype(int)
     low, high = picture[260 - 25, 260 + 25], picture[260 + 25, 260 + 25]
     assert high.min() > low.max() > draw_bev(520, []).astype(int)[235, 285].max()
+
+
+def test_the_legend_tells_what_is_annotated():
+    box = boxes_at((40.0, 40.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0))
+    legend = dict(car=action_color(0))
+    without, found = draw_bev(520, [], legend=legend), draw_bev(520, [annotated_boxes(box)], legend=legend)
+    written = np.argwhere((without != found).any(-1) & (np.indices(found.shape[:2])[0] > 400))
+    assert (found[tuple(written.T)].min(1) > 180).sum() > 20, 'a word in white at the bottom'
+    predicted = InstanceData(bboxes_3d=box, scores_3d=torch.tensor([0.9]), labels_3d=torch.tensor([0]))
+    other = draw_bev(520, [predicted_boxes(predicted, ['car'], 0.3)], legend=legend)
+    assert (other[400:] == without[400:]).all(), 'no word of what is not drawn'

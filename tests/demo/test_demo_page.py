@@ -93,6 +93,20 @@ def test_objects_in_a_picture(page: Page, tmp_path: Path):
     page.screenshot(path=tmp_path / 'objects.png', full_page=True)
 
 
+def test_an_example_is_taken(page: Page, tmp_path: Path):
+    expect(page.locator('#example')).to_be_hidden()
+    page.click('#task input')
+    page.get_by_role('option', name='3D detection with six cameras').click()
+    page.click('#example')
+    wait_for_upload(page, 'example.zip')
+    with page.expect_download() as started:
+        page.locator('#upload tr:has([aria-label="example.zip"]) a').click()
+    started.value.save_as(tmp_path / 'example.zip')
+    with zipfile.ZipFile(tmp_path / 'example.zip') as content:
+        assert 'calibration.json' in content.namelist() and len(content.namelist()) == 7
+    page.screenshot(path=tmp_path / 'example.png', full_page=True)
+
+
 def open_video(page: Page, path: Path) -> None:
     page.click('#task input')
     page.get_by_role('option', name='Video object segmentation').click()
@@ -117,8 +131,9 @@ def test_an_object_is_drawn_and_followed(page: Page, tmp_path: Path):
     page.click('#run')
     expect(page.get_by_test_id('toast-text')).to_contain_text('no object is drawn: paint the objects to follow')
     draw(page)
+    page.screenshot(path=tmp_path / 'drawn.png', full_page=True)
     page.click('#run')
-    expect(page.locator('#message')).to_contain_text('1 objects in 12 frames.')
+    expect(page.locator('#message')).to_contain_text('1 object in 12 frames.')
     video = page.locator('#video video')
     wait_until(lambda: video.evaluate('video => video.readyState') >= 2, 'the browser plays the video')
     assert video.evaluate('video => video.videoWidth / video.videoHeight') == 96 / 64

@@ -113,6 +113,15 @@ def test_six_cameras(service, frames):
     assert (result.video is None) == bool(result.pictures) == (frames == 1)
 
 
+def test_the_example_is_run(service):
+    upload = service.example('visitor', '3D detection with six cameras')
+    assert upload.is_relative_to(service.sessions.folder('visitor'))
+    result, _ = run(service, '3D detection with six cameras', upload)
+    assert len(json.loads(result.files[1].read_text())['frames']) == 1
+    with pytest.raises(ValueError, match="task: found 'Object detection', which has no example"):
+        service.example('visitor', 'Object detection')
+
+
 def test_lidar(service):
     found, _ = run(service, '3D detection with LiDAR', write_sweep(service.sessions.root / 'a.bin', 5))
     labelled, steps = run(service, 'Segmentation of LiDAR points', write_sweep(service.sessions.root / 'b.bin', 4))
@@ -131,6 +140,7 @@ def test_video_object_segmentation(service):
     first = service.first_frame('visitor', str(upload))
     result, steps = run(service, 'Video object segmentation', upload, layers=[layer], seconds=0.5)
     assert first.exists(), 'it is still being drawn on'
+    assert result.summary == '1 object in 5 frames.'
     assert steps[-1] == (5, 5) and result.video.read_bytes()[:4] == WEBM
     with zipfile.ZipFile(result.files[1]) as masks:
         assert len(masks.namelist()) == 5
@@ -204,6 +214,22 @@ def test_large_uploads_are_refused(service):
     service.max_bytes = 100
     with pytest.raises(ValueError, match=r'p\.png: found \d+ bytes, expected 100 at most'):
         run(service, 'Object detection', write_picture(service.sessions.root / 'p.png'))
+
+
+def test_large_frames_are_refused(service):
+    upload = write_video(service.sessions.root / 'v.mp4', frames=1, width=4096, height=4096)
+    with pytest.raises(ValueError, match=r'^v\.mp4: found 4096 x 4096 pixels, expected 12 million at most'):
+        run(service, 'Action detection', upload)
+
+
+def test_compressed_checkpoints_are_refused(service, work_dirs):
+    weights = service.sessions.root / 'w.pth'
+    with zipfile.ZipFile(work_dirs / 'deqdet_r18_toy' / 'epoch_1.pth') as plain:
+        with zipfile.ZipFile(weights, 'w', zipfile.ZIP_DEFLATED) as packed:
+            for name in plain.namelist():
+                packed.writestr(name, plain.read(name))
+    with pytest.raises(ValueError, match=r'w\.pth: entry .* is compressed'):
+        run(service, 'Object detection', write_picture(service.sessions.root / 'p.png'), weights=str(weights))
 
 
 def test_a_model_stays_loaded_until_its_file_changes(tmp_path, config_dir):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mvbench_plugins.demo.sessions import Sessions
+from mvbench_plugins.demo.sessions import Sessions, Stopped
 
 
 def test_files_go_with_their_visitor():
@@ -42,8 +42,18 @@ def test_the_next_run_replaces_the_result():
         with sessions.run('one') as (first, _):
             pass
         sessions.stop('one')
+        sessions.begin('one')
         with sessions.run('one') as (second, stop):
             assert second.exists() and not first.exists() and not stop.is_set()
+
+
+def test_a_run_that_waits_for_others_is_stopped():
+    with Sessions() as sessions:
+        sessions.begin('one')
+        sessions.stop('one')
+        with pytest.raises(Stopped), sessions.run('one'):
+            pass
+        assert not list(sessions.folder('one').iterdir())
 
 
 def test_only_uploads_are_taken(tmp_path):
