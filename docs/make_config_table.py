@@ -30,8 +30,9 @@ INTRODUCTION = f"""# All configs
 Written by `python docs/{Path(__file__).name}` from the metafiles (`configs/*/metafile.yml`): change those, then run it.
 Results are the published ones of the official weights; nothing here was trained anew. Parameters are counted from the
 models. FLOPs are multiply-adds of one sample of the size below them, of large models counted on tensors without values;
-latency is how long one thread of a server CPU worked for it, once, batch 1, float32, with random weights. A dash: not
-published, not measured or not there. The command for both, here for an input of 256x320:
+latency is how long one thread of a server CPU worked for it, once, batch 1, float32, with random weights; days apart it
+differs by a tenth. LiDAR models were given a made-up scan. A dash: not published, not measured or not there. The
+command for both, here for an input of 256x320:
 
 ```bash
 python tools/benchmark.py CONFIG --shape 256 320 --threads 1 --processor-time --warmup 1 --iters 1
