@@ -39,7 +39,8 @@ class Catalogue:
 
     def configs(self, task: Task) -> dict[str, Path]:
         """Configs for a task by name: those of runs first, newest first, then those of the suite."""
-        found = {str(path.relative_to(self.work_dirs)): path for path in self._run_configs() if _suits(path, task)}
+        runs = self._run_configs()
+        found = {str(path.relative_to(self.work_dirs)): path for path in runs if _suits(_text(path), task)}
         for plugin in task.plugins:
             paths = sorted((suite_configs() / plugin).glob('*.py'))
             found |= {path.stem: path for path in paths if re.match(task.names, path.stem)}
@@ -49,8 +50,9 @@ class Catalogue:
         """Checkpoints for a task by name, newest first; those without a config beside them come last, for all tasks."""
         found: dict[str, Checkpoint] = {}
         for path in _newest_first(self.work_dirs.rglob('*.pth')):
-            beside = sorted(config for config in path.parent.glob('*.py') if _plugins(config))
-            suitable = [config for config in beside if _suits(config, task)]
+            texts = {config: _text(config) for config in sorted(path.parent.glob('*.py'))}
+            beside = [config for config, text in texts.items() if _plugins(text)]
+            suitable = [config for config in beside if _suits(texts[config], task)]
             if suitable or not beside:
                 config = str(suitable[0].relative_to(self.work_dirs)) if suitable else None
                 found[str(path.relative_to(self.work_dirs))] = Checkpoint(path, config)
@@ -61,14 +63,17 @@ class Catalogue:
         return _newest_first(config for folder in folders for config in folder.glob('*.py'))
 
 
-def _plugins(config: Path) -> set[str]:
+def _text(config: Path) -> str:
+    return config.read_text(encoding='utf-8', errors='replace')
+
+
+def _plugins(text: str) -> set[str]:
     """The plugins that a config as runners dump it imports; it is read, not run."""
-    return set(_PLUGIN.findall(config.read_text(encoding='utf-8', errors='replace')))
+    return set(_PLUGIN.findall(text))
 
 
-def _suits(config: Path, task: Task) -> bool:
-    text = config.read_text(encoding='utf-8', errors='replace')
-    return bool(_plugins(config) & set(task.plugins)) and re.search(task.models, text) is not None
+def _suits(text: str, task: Task) -> bool:
+    return bool(_plugins(text) & set(task.plugins)) and re.search(task.models, text) is not None
 
 
 def _newest_first(paths: Iterable[Path]) -> list[Path]:
